@@ -1,0 +1,3 @@
+"""mmneedle: needles in long multimodal haystacks. See README.md."""
+
+__version__ = "0.1.0"

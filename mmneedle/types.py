@@ -1,0 +1,254 @@
+"""The whole contract on one page: what rooms hand to each other.
+
+Data flows one way: source -> tile store -> haystacks -> samples -> requests -> responses ->
+answers -> scores -> reports. Positions are one-based wherever a person or a model reads them,
+as in the official prompt; photo ids are the source's own (COCO's image ids).
+"""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:  # keeps `import mmneedle` light
+    from PIL import Image
+
+# --------------------------------------------------------------------------- sources
+
+
+class Photo(msgspec.Struct, frozen=True):
+    """One photo of a source: its id and every caption, in the source's own order."""
+
+    id: int
+    captions: tuple[str, ...]
+
+
+class Source(Protocol):
+    """Where photos and captions come from. Instances are picklable: workers render tiles."""
+
+    def photos(self) -> Sequence[Photo]:
+        """All photos, ordered by id, each id once."""
+        ...
+
+    def recipe(self) -> dict[str, Any]:
+        """What opens this source again, as JSON; its "source" key is the source's name."""
+        ...
+
+    def tile(self, photo: int, width: int, height: int) -> "Image.Image":
+        """The photo in mode RGB at exactly width x height pixels."""
+        ...
+
+
+# --------------------------------------------------------------------------- samples
+
+
+class Location(NamedTuple):
+    """A cell of a haystack, one-based: "1, 2, 3" is first image, second row, third column."""
+
+    image: int
+    row: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.image}, {self.row}, {self.column}"
+
+
+_SETTING = re.compile(r"n(\d+)-g(\d+)x(\d+)-k(\d+)")
+
+
+class Setting(msgspec.Struct, frozen=True, order=True):
+    """A haystack's shape: N images, each a grid of rows x cols cells, and K needles.
+
+    The paper (arXiv:2406.11230, section 3) names them M, N x N and K.
+    """
+
+    images: int
+    rows: int
+    cols: int
+    needles: int = 1
+
+    @property
+    def cells(self) -> int:
+        """Cells in the whole haystack."""
+        return self.images * self.rows * self.cols
+
+    @property
+    def name(self) -> str:
+        """The setting in sample ids and file names, such as n10-g8x8-k1."""
+        return f"n{self.images}-g{self.rows}x{self.cols}-k{self.needles}"
+
+    @property
+    def grid(self) -> int | str:
+        """The grid as tables show it: 8 for 8 x 8, "3x5" where rows and columns differ."""
+        return self.rows if self.rows == self.cols else f"{self.rows}x{self.cols}"
+
+    @classmethod
+    def parse(cls, name: str) -> "Setting":
+        """Read `name` back. Raises ValueError on anything else."""
+        match = _SETTING.fullmatch(name)
+        if not match:
+            raise ValueError(f"not the name of a setting: {name!r}")
+        return cls(*map(int, match.groups()))
+
+
+def sample_id(setting: Setting, index: int) -> str:
+    """The id of sample `index` (zero-based) of a setting: n10-g8x8-k1-000017."""
+    return f"{setting.name}-{index:06d}"
+
+
+def parse_sample_id(text: str) -> tuple[Setting, int]:
+    """Setting and zero-based index of a sample id. Raises ValueError on anything else."""
+    name, _, index = text.rpartition("-")
+    if not (index.isascii() and index.isdigit()):
+        raise ValueError(f"not the id of a sample: {text!r}")
+    return Setting.parse(name), int(index)
+
+
+class Needle(msgspec.Struct, frozen=True):
+    """What a question asks for: a caption, the photo it belongs to, and where that photo is."""
+
+    caption: str
+    photo: int
+    location: Location | None
+    """The cell that holds the photo; None when the haystack does not hold it (a negative)."""
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One question: a haystack of photo ids and one or more needles.
+
+    A sample is positive (every needle is in the haystack) or negative (none is). Sample i of a
+    setting is positive when i is even, so that every prefix of a data set is balanced.
+    """
+
+    id: str
+    setting: Setting
+    haystack: tuple[int, ...]
+    """Photo ids, image by image, row by row; length setting.cells."""
+    needles: tuple[Needle, ...]
+    ambiguity: float | None = None
+    """How close the nearest other photo's captions come to a needle's caption, 0..1."""
+    hard: bool = False
+    """A negative whose caption was chosen to resemble a photo that is in the haystack."""
+
+    @property
+    def positive(self) -> bool:
+        """Whether the needles are in the haystack."""
+        return self.needles[0].location is not None
+
+    @property
+    def truth(self) -> tuple[Location | None, ...]:
+        """The right location of each needle, None for one that is not there."""
+        return tuple(needle.location for needle in self.needles)
+
+
+# --------------------------------------------------------------------------- requests
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What a model is sent: the images in order, then one text."""
+
+    sample: Sample
+    """The question with its truth. Baselines may look; real adapters must not."""
+    prompt: str
+    images: tuple[bytes, ...]
+    """JPEG files in order; empty for adapters that set `wants_images` to False."""
+
+
+class Task(Protocol):
+    """Turns samples into requests. A task is one module."""
+
+    name: str
+
+    def request(self, sample: Sample, *, with_images: bool = True) -> Request:
+        """The request for a sample, the same bytes every time."""
+        ...
+
+
+Status = Literal[
+    "ok",  # a complete answer
+    "refused",  # the model or its provider declined
+    "truncated",  # the answer was cut off at the token limit
+    "empty",  # the provider replied without any text
+    "rate_limited",  # infrastructure: 429
+    "timeout",  # infrastructure: no reply within the deadline
+    "server_error",  # infrastructure: 5xx, a dropped connection, a reply that is no reply
+    "too_long",  # the prompt exceeds the model's context or the request size
+    "image_rejected",  # an image or the number of images was refused
+    "auth",  # wrong key, no permission, no quota: every further request would fail too
+    "bad_request",  # any other rejected request
+]
+
+ANSWERED: frozenset[str] = frozenset({"ok", "refused", "truncated", "empty"})
+"""The model had its say; the sample counts."""
+RETRYABLE: frozenset[str] = frozenset({"rate_limited", "timeout", "server_error"})
+"""Infrastructure failed; asking again may help. Never counted as a wrong answer."""
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tokens as the provider counted them; None where it did not say."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+class Response(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One attempt's outcome, whatever it was. Adapters return it; they do not raise."""
+
+    status: Status
+    text: str | None = None
+    """The model's words, untouched."""
+    reasoning: str | None = None
+    stop_reason: str | None = None
+    model: str | None = None
+    """The exact model version that the provider says answered."""
+    usage: Usage | None = None
+    latency: float | None = None
+    """Seconds from sending to the last byte."""
+    error: str | None = None
+    """One line on what went wrong; never holds a key."""
+    retry_after: float | None = None
+    """Seconds the provider asked us to wait."""
+
+
+class Adapter(Protocol):
+    """A model behind an interface: one module a provider."""
+
+    model: str
+    """The full model string, such as openai/gpt-4o."""
+    wants_images: bool
+
+    async def generate(self, request: Request) -> Response:
+        """One attempt, no retries. Never raises for what a provider does."""
+        ...
+
+    def fingerprint(self) -> dict[str, Any]:
+        """All that shapes the answers (model, parameters, versions), as JSON, no secrets."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        ...
+
+
+# --------------------------------------------------------------------------- answers
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a response says about one needle, as a scorer read it."""
+
+    kind: Literal["found", "absent", "unparsed"]
+    location: Location | None = None
+    """The cell named, only when kind is "found"; it may lie outside the haystack."""
+
+
+ErrorKind = Literal[
+    "missed",  # it is there, the model said it is not
+    "hallucinated",  # it is not there, the model named a cell
+    "wrong_image",
+    "wrong_cell",  # right image, wrong cell
+    "out_of_range",  # a cell that the haystack does not have
+    "unparsed",  # no answer could be read
+    "refused",
+]
