@@ -1,0 +1,165 @@
+"""Sampling haystacks: which photos stand where, for sample i of a setting.
+
+Everything is a function of (seed, setting, i) alone. One counter-based generator (Philox 4x64,
+Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) serves a setting; sample i
+owns a fixed stretch of its output, so any range of samples can be drawn by itself and a build of
+500 is the first 500 of a build of 10,000. Only raw words are used: NumPy keeps the words of a
+bit generator stable for good, but not what its distributions make of them.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmneedle.errors import UserError
+from mmneedle.types import Setting
+
+_BLOCK = 64  # samples drawn at once; the choice does not show in the result
+
+
+class Draw(NamedTuple):
+    """Haystacks for a range of B samples, in positions 0 … P-1 of the source's photo list."""
+
+    haystacks: NDArray[np.uint32]
+    """Shape [B, cells]: photos image by image, row by row; no photo twice in a row."""
+    spares: NDArray[np.uint32]
+    """Shape [B, K]: further photos that are not in the haystack, the needles of a negative."""
+    words: NDArray[np.uint32]
+    """Shape [B, K]: free random words, for what else a sample has to choose."""
+
+
+def photos_needed(setting: Setting) -> int:
+    """How many photos a source must have: a haystack's, and K more that are not in it."""
+    return setting.cells + setting.needles
+
+
+def check(setting: Setting, photos: int) -> None:
+    """Raise UserError where a setting makes no sense or the source is too small for it."""
+    shape = f"({setting.images}, {setting.grid}) with {setting.needles} needle(s)"
+    if min(setting.images, setting.rows, setting.cols, setting.needles) < 1:
+        raise UserError(f"{shape}: images, grid and needles must be at least 1")
+    if setting.needles > setting.cells:
+        raise UserError(
+            f"{shape}: {setting.needles} needles do not fit into {setting.cells} cells; "
+            "use fewer needles or more cells"
+        )
+    if photos < photos_needed(setting):
+        raise UserError(
+            f"{shape}: needs {photos_needed(setting)} photos ({setting.cells} cells and "
+            f"{setting.needles} for the samples without a match), the source has {photos}; "
+            "use fewer images, a smaller grid or a larger source"
+        )
+
+
+def draw(seed: int, setting: Setting, photos: int, start: int, stop: int) -> Iterator[Draw]:
+    """Draw samples start … stop-1 of a setting from `photos` photos, in blocks.
+
+    Every ordered choice of distinct photos is equally likely (to within photos / 2**32).
+    """
+    check(setting, photos)
+    few = 4 * photos_needed(setting) <= photos
+    stream = _Stream(seed, setting, photos, few)
+    for low in range(start, stop, _BLOCK):
+        yield stream.block(low, min(low + _BLOCK, stop))
+
+
+class _Stream:
+    """The photos of one setting's samples, as a random-access sequence of rows."""
+
+    def __init__(self, seed: int, setting: Setting, photos: int, few: bool) -> None:
+        self.seed, self.setting, self.few = seed, setting, few
+        self.needles, self.photos = setting.needles, photos
+        self.wanted = photos_needed(setting)
+        # 32-bit words of one sample: its free words, then its draws. Where photos are plenty,
+        # what collides is drawn again: a quarter more than wanted is far more than the average
+        # seventh, with a floor for short rows. Else every photo gets a 64-bit key.
+        draws = self.wanted + self.wanted // 4 + 32 if few else 2 * photos
+        self.stride = 4 * math.ceil((self.needles + draws) / 8)  # 64-bit words, whole counters
+        self.key = _key(seed, setting, "haystacks")
+        self.columns = np.arange(self.wanted, dtype=np.uint32)
+        self.place = np.zeros((_BLOCK, photos if few else 0), np.uint32)
+
+    def block(self, start: int, stop: int) -> Draw:
+        """Rows start … stop-1, at most _BLOCK of them."""
+        words = self._words(start, stop)
+        free, draws = words[:, : self.needles], words[:, self.needles :]
+        rows = self._reject_repeats(start, draws) if self.few else self._sort(draws)
+        return Draw(rows[:, : self.setting.cells], rows[:, self.setting.cells :], free)
+
+    def _words(self, start: int, stop: int) -> NDArray[np.uint32]:
+        generator = np.random.Philox(key=self.key)
+        generator.advance(start * self.stride // 4)  # a counter step makes four words
+        raw = generator.random_raw((stop - start) * self.stride)
+        return raw.astype("<u8", copy=False).view("<u4").reshape(stop - start, -1)
+
+    def _sort(self, draws: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """Order all photos by random keys and take the first."""
+        pairs = draws[:, : 2 * self.photos].astype(np.uint64)
+        keys = pairs[:, ::2] << np.uint64(32) | pairs[:, 1::2]
+        return np.argsort(keys, axis=1, kind="stable")[:, : self.wanted].astype(np.uint32)
+
+    def _reject_repeats(self, start: int, draws: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """Draw with replacement, then draw again each photo that came twice.
+
+        No photo is treated unlike another, so by symmetry every ordered choice is equally
+        likely. A row holds photo v when `place` names a column of it that shows v; entries left
+        over from earlier rows name columns that show something else, so nothing is cleared.
+        """
+        photos = ((draws.astype(np.uint64) * np.uint64(self.photos)) >> np.uint64(32)).astype(
+            np.uint32
+        )
+        rows = photos[:, : self.wanted].copy()
+        place = self.place[: len(rows)]
+        row = np.arange(len(rows))[:, None]
+        place[row, rows] = self.columns  # of a photo's columns, the last one keeps it
+        repeats = np.nonzero(place[row, rows] != self.columns)
+        last_row = -1
+        more: Iterator[int] = iter(())
+        for r, column in zip(*(axis.tolist() for axis in repeats), strict=True):
+            if r != last_row:
+                last_row, more = r, self._further(start + r, photos[r, self.wanted :])
+            for photo in more:
+                at = place[r, photo]
+                if at >= self.wanted or rows[r, at] != photo:
+                    place[r, photo], rows[r, column] = column, photo
+                    break
+        return rows
+
+    def _further(self, index: int, spare: NDArray[np.uint32]) -> Iterator[int]:
+        """A sample's further draws: those at hand, then as many as it takes."""
+        yield from spare.tolist()
+        generator = np.random.Philox(key=_key(self.seed, self.setting, f"further {index}"))
+        while True:
+            yield (int(generator.random_raw()) * self.photos) >> 64
+
+
+def positions(seed: int, setting: Setting, start: int, stop: int) -> Iterator[tuple[int, ...]]:
+    """The cells (0 … cells-1) of the K needles of positives number start … stop-1.
+
+    Needles walk round and round a random order of all cells, K steps a sample, until every cell
+    had equally many; then a new order is drawn. So the K cells of a sample differ, and in any
+    prefix each cell has the same number of needles, give or take one.
+    """
+    cells, needles = setting.cells, setting.needles
+    a_round = math.lcm(cells, needles) // needles
+    for index in range(start, stop):
+        order = _order(seed, setting, index // a_round)
+        first = (index % a_round) * needles
+        yield tuple(order[(first + k) % cells] for k in range(needles))
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, setting: Setting, number: int) -> tuple[int, ...]:
+    raw = np.random.Philox(key=_key(seed, setting, f"order {number}")).random_raw(setting.cells)
+    return tuple(np.argsort(raw, kind="stable").tolist())
+
+
+def _key(seed: int, setting: Setting, purpose: str) -> int:
+    """A 128-bit generator key of its own for each (seed, setting, purpose)."""
+    text = f"mmneedle haystacks 1|{seed}|{setting.name}|{purpose}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
