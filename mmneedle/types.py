@@ -35,6 +35,10 @@ class Source(Protocol):
         """What opens this source again, as JSON; its "source" key is the source's name."""
         ...
 
+    def identity(self) -> dict[str, Any]:
+        """What the source is, without its paths, as JSON: its name and a hash over its content."""
+        ...
+
     def tile(self, photo: int, width: int, height: int) -> "Image.Image":
         """The photo in mode RGB at exactly width x height pixels."""
         ...

@@ -1,0 +1,337 @@
+"""A data set on disk: ids and captions, never stitched images.
+
+DIR/dataset.json             recipe, fingerprint, samples per setting; written last
+DIR/photos.parquet           every photo's id and captions
+DIR/samples/SETTING.parquet  haystacks and needles of one setting
+DIR/tiles/                   the tile store; images are joined from it when asked for
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmneedle import __version__
+from mmneedle.errors import UserError
+from mmneedle.stitching import haystacks
+from mmneedle.stitching.samples import Rules, SampleMaker, cell_of, locate
+from mmneedle.stitching.tiles import TileFormat, TileStore, build_store
+from mmneedle.types import Needle, Photo, Sample, Setting, Source, parse_sample_id, sample_id
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what, done, total)."""
+
+_SAMPLING = 1
+"""Raised when the same recipe begins to give other samples."""
+_GROUP = 256  # samples in a row group: what reading one sample costs
+_OWN = {"dataset.json", "photos.parquet", "samples", "tiles"}
+
+
+class Manifest(msgspec.Struct):
+    """dataset.json."""
+
+    fingerprint: str
+    """SHA-256 over all that decides a sample's content; not over how many there are."""
+    settings: dict[str, int]
+    """Samples per setting."""
+    rules: Rules
+    tiles: TileFormat
+    identity: dict[str, Any]
+    """What the source is, without its paths."""
+    source: dict[str, Any]
+    """What opens the source again."""
+    photos: int
+    version: str
+    """The mmneedle that built it."""
+
+
+class DataSet:
+    """A built data set, open for reading."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder, self.manifest = folder, manifest
+        self.fingerprint = manifest.fingerprint
+        self.settings = tuple(sorted(map(Setting.parse, manifest.settings)))
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "DataSet":
+        """Open a data set's folder. Raises UserError where there is no whole one."""
+        folder = Path(folder)
+        manifest = _read_manifest(folder)
+        if manifest is None:
+            raise UserError(
+                f"{folder}: no data set here (no dataset.json); build one with mmneedle build"
+            )
+        return cls(folder, manifest)
+
+    @cached_property
+    def store(self) -> TileStore:
+        """The tile store that images are joined from."""
+        return TileStore.open(self.folder / "tiles")
+
+    def count(self, setting: Setting) -> int:
+        """Samples of a setting; 0 for one that is not in the data set."""
+        return self.manifest.settings.get(setting.name, 0)
+
+    def __len__(self) -> int:
+        return sum(self.manifest.settings.values())
+
+    def samples(
+        self, setting: Setting, start: int = 0, stop: int | None = None
+    ) -> Iterator[Sample]:
+        """Samples start … stop-1 of a setting, streamed: memory does not grow with their number."""
+        stop = self.count(setting) if stop is None else min(stop, self.count(setting))
+        if start >= stop:
+            return
+        with self._parquet(setting) as file:
+            for group in range(start // _GROUP, (stop - 1) // _GROUP + 1):
+                first = group * _GROUP
+                table = file.read_row_group(group, use_threads=False)
+                part = table.slice(
+                    max(0, start - first), min(stop - first, _GROUP) - max(0, start - first)
+                )
+                yield from _from_table(setting, max(start, first), part)
+
+    def sample(self, name: str) -> Sample:
+        """The sample with this id. Raises UserError if there is none."""
+        try:
+            setting, index = parse_sample_id(name)
+        except ValueError:
+            raise UserError(
+                f"{name!r} is no sample id; ids look like n10-g8x8-k1-000017 (mmneedle show "
+                f"{self.folder} lists them)"
+            ) from None
+        if sample_id(setting, index) != name or index >= self.count(setting):
+            raise UserError(f"{self.folder}: no sample {name}; it has {self._summary()}")
+        return next(self.samples(setting, index, index + 1))
+
+    def images(self, sample: Sample) -> tuple[bytes, ...]:
+        """The sample's images as JPEG files, in order; the same bytes every time."""
+        setting = sample.setting
+        grid = setting.rows * setting.cols
+        return tuple(
+            self.store.join(sample.haystack[at : at + grid], setting.rows, setting.cols)
+            for at in range(0, setting.cells, grid)
+        )
+
+    def photos(self) -> list[Photo]:
+        """Every photo of the source with its captions, ordered by id."""
+        table = pq.read_table(self.folder / "photos.parquet")
+        ids, captions = table["id"].to_pylist(), table["captions"].to_pylist()
+        return [Photo(i, tuple(c)) for i, c in zip(ids, captions, strict=True)]
+
+    def _parquet(self, setting: Setting) -> pq.ParquetFile:
+        path = self.folder / "samples" / f"{setting.name}.parquet"
+        try:
+            return pq.ParquetFile(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UserError(f"{path}: cannot be read ({error}); build the data set again") from None
+
+    def _summary(self) -> str:
+        return ", ".join(f"{name}: {n}" for name, n in self.manifest.settings.items())
+
+
+def build(
+    folder: Path | str,
+    source: Source,
+    settings: Mapping[Setting, int],
+    rules: Rules | None = None,
+    tiles: TileFormat | None = None,
+    *,
+    workers: int | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> DataSet:
+    """Build a data set, or extend one of the same recipe by settings and samples.
+
+    Args:
+        folder: new, empty, or holding a data set (or the beginning of one) of the same recipe.
+        source: where photos and captions come from.
+        settings: how many samples of each setting.
+        rules: seed, caption rule, hard negatives.
+        tiles: size and JPEG format of a cell.
+        workers: processes that make tiles; all cores by default.
+        progress: called with (what, done, total) now and then.
+
+    Raises:
+        UserError: a setting that the source or the format cannot fill, another data set in the
+            folder, a photo that cannot be read.
+    """
+    folder = Path(folder)
+    rules, tiles = rules or Rules(), tiles or TileFormat(256, 256)
+    photos = source.photos()
+    for setting in settings:
+        haystacks.check(setting, len(photos))
+        tiles.check(setting.rows, setting.cols)
+    manifest = _plan(folder, source, settings, rules, tiles, len(photos))
+    _claim(folder)
+    (folder / "samples").mkdir(parents=True, exist_ok=True)
+    _write_photos(folder / "photos.parquet", photos)
+    maker = SampleMaker(photos, rules)
+    used: set[int] = set()
+    for name, count in manifest.settings.items():
+        path = folder / "samples" / f"{name}.parquet"
+        used |= _write_samples(path, maker, Setting.parse(name), count, progress)
+    build_store(
+        folder / "tiles",
+        source,
+        sorted(used),
+        tiles,
+        workers=workers,
+        progress=lambda done, total: progress("tiles", done, total),
+    )
+    _write(folder / "dataset.json", msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+    return DataSet(folder, manifest)
+
+
+def fingerprint(identity: Mapping[str, Any], rules: Rules, tiles: TileFormat) -> str:
+    """SHA-256 (hex) over all that decides what sample i of a setting is and looks like."""
+    recipe = {"sampling": _SAMPLING, "source": identity, "rules": rules, "tiles": tiles}
+    return hashlib.sha256(msgspec.json.encode(recipe, order="deterministic")).hexdigest()
+
+
+def _plan(
+    folder: Path,
+    source: Source,
+    settings: Mapping[Setting, int],
+    rules: Rules,
+    tiles: TileFormat,
+    photos: int,
+) -> Manifest:
+    """The manifest of what will be there: nothing that is there already becomes less."""
+    mark = fingerprint(source.identity(), rules, tiles)
+    counts = {setting.name: count for setting, count in settings.items()}
+    old = _read_manifest(folder)
+    if old is not None:
+        if old.fingerprint != mark:
+            raise UserError(
+                f"{folder}: holds a data set of another recipe (source, seed, captions, hard "
+                "negatives, cell or quality differ); choose another folder or remove it"
+            )
+        for name, count in old.settings.items():
+            counts[name] = max(count, counts.get(name, 0))
+    return Manifest(
+        fingerprint=mark,
+        settings=counts,
+        rules=rules,
+        tiles=tiles,
+        identity=source.identity(),
+        source=source.recipe(),
+        photos=photos,
+        version=__version__,
+    )
+
+
+def _claim(folder: Path) -> None:
+    """Make the folder, or see that all in it is ours."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; name a folder to build in")
+    folder.mkdir(parents=True, exist_ok=True)
+    strangers = sorted(
+        item.name for item in folder.iterdir() if item.name.removesuffix(".partial") not in _OWN
+    )
+    if strangers:
+        raise UserError(
+            f"{folder}: holds other files ({strangers[0]}); name a new or an empty folder"
+        )
+
+
+def _read_manifest(folder: Path) -> Manifest | None:
+    path = folder / "dataset.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except msgspec.DecodeError as error:
+        raise UserError(f"{path}: is not a data set's manifest ({error})") from None
+
+
+def _write_photos(path: Path, photos: Sequence[Photo]) -> None:
+    table = pa.table(
+        {
+            "id": pa.array([photo.id for photo in photos], pa.int64()),
+            "captions": pa.array([photo.captions for photo in photos], pa.list_(pa.string())),
+        }
+    )
+    partial = path.with_name(path.name + ".partial")
+    pq.write_table(table, partial, compression="zstd")
+    partial.replace(path)
+
+
+def _schema(setting: Setting) -> pa.Schema:
+    return pa.schema(
+        [
+            ("haystack", pa.list_(pa.int64(), setting.cells)),
+            ("photos", pa.list_(pa.int64(), setting.needles)),
+            ("captions", pa.list_(pa.string())),
+            ("cells", pa.list_(pa.int32())),  # empty for a negative
+            ("ambiguity", pa.float64()),
+            ("hard", pa.bool_()),
+        ]
+    )
+
+
+def _write_samples(
+    path: Path, maker: SampleMaker, setting: Setting, count: int, progress: Progress
+) -> set[int]:
+    """Write one setting's samples; return the ids of all photos in their haystacks."""
+    schema = _schema(setting)
+    used: set[int] = set()
+    partial = path.with_name(path.name + ".partial")
+    what = f"samples {setting.name}"
+    with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+        for start in range(0, count, _GROUP):
+            batch = list(maker.samples(setting, start, min(start + _GROUP, count)))
+            used.update(*(sample.haystack for sample in batch))
+            writer.write_table(_to_table(schema, batch), row_group_size=_GROUP)
+            progress(what, start + len(batch), count)
+    partial.replace(path)
+    return used
+
+
+def _to_table(schema: pa.Schema, samples: Sequence[Sample]) -> pa.Table:
+    flat = np.array([sample.haystack for sample in samples], np.int64).ravel()
+    columns = [
+        pa.FixedSizeListArray.from_arrays(pa.array(flat), type=schema.field("haystack").type),
+        pa.array([[n.photo for n in s.needles] for s in samples], schema.field("photos").type),
+        pa.array([[n.caption for n in s.needles] for s in samples], schema.field("captions").type),
+        pa.array(
+            [[cell_of(s.setting, at) for at in s.truth if at is not None] for s in samples],
+            schema.field("cells").type,
+        ),
+        pa.array([s.ambiguity for s in samples], pa.float64()),
+        pa.array([s.hard for s in samples], pa.bool_()),
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _from_table(setting: Setting, start: int, table: pa.Table) -> Iterator[Sample]:
+    haystack = table["haystack"].combine_chunks().flatten().to_numpy().reshape(-1, setting.cells)
+    rest = table.drop_columns(["haystack"]).to_pylist()
+    for index, (row, other) in enumerate(zip(haystack, rest, strict=True), start):
+        cells = other["cells"] or [None] * setting.needles
+        yield Sample(
+            id=sample_id(setting, index),
+            setting=setting,
+            haystack=tuple(row.tolist()),
+            needles=tuple(
+                Needle(caption, photo, None if cell is None else locate(setting, cell))
+                for caption, photo, cell in zip(
+                    other["captions"], other["photos"], cells, strict=True
+                )
+            ),
+            ambiguity=other["ambiguity"],
+            hard=other["hard"],
+        )
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a small file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    partial.replace(path)
