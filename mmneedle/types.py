@@ -58,7 +58,7 @@ class Location(NamedTuple):
         return f"{self.image}, {self.row}, {self.column}"
 
 
-_SETTING = re.compile(r"n(\d+)-g(\d+)x(\d+)-k(\d+)")
+_SETTING = re.compile(r"n(\d+)-g(\d+)x(\d+)-k(\d+)", re.ASCII)
 
 
 class Setting(msgspec.Struct, frozen=True, order=True):

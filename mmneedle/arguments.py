@@ -1,0 +1,104 @@
+"""What people type on the command line, read strictly: each error says what was expected."""
+
+import re
+from collections.abc import Iterable
+
+from mmneedle.errors import UserError
+from mmneedle.types import Setting
+
+PAPER_SETTINGS = ((1, 2), (1, 4), (1, 8), (10, 1), (10, 2), (10, 4), (10, 8))
+"""(images, grid) of the paper, arXiv:2406.11230, section 4."""
+PAPER_NEEDLES = (1, 2, 5)
+PAPER_SAMPLES = 10_000
+"""5,000 positives and 5,000 negatives a setting."""
+
+_MOST = 10**7
+
+
+def whole_numbers(text: str, option: str) -> tuple[int, ...]:
+    """Read "1,10" as (1, 10): one or more whole numbers from 1 up."""
+    return tuple(
+        _number(part, option, f"numbers such as 1,10, not {text!r}") for part in _split(text)
+    )
+
+
+def grids(text: str, option: str) -> tuple[tuple[int, int], ...]:
+    """Read "8,3x5" as ((8, 8), (3, 5)): rows and columns."""
+    expected = f"grids such as 1,8 or 3x5 (rows x columns), not {text!r}"
+    return tuple(_pair(part, option, expected) for part in _split(text))
+
+
+def cell(text: str) -> tuple[int, int]:
+    """Read "256" or "320x192": width and height of a cell in pixels."""
+    return _pair(text, "--cell", f"a size such as 256 or 320x192 (width x height), not {text!r}")
+
+
+def settings(
+    images: str, grid: str, needles: str, chosen: str | None = None
+) -> tuple[Setting, ...]:
+    """All settings asked for, each once, in order.
+
+    Args:
+        images, grid, needles: lists whose every combination is meant.
+        chosen: instead of images and grid, a list such as "1x2,10x8" (images x grid) or
+            "10x3x5" (images x rows x columns).
+    """
+    if chosen is None:
+        shapes = [(n, *g) for n in whole_numbers(images, "--images") for g in grids(grid, "--grid")]
+    else:
+        shapes = [_shape(part, chosen) for part in _split(chosen)]
+    counts = whole_numbers(needles, "--needles")
+    return tuple(dict.fromkeys(Setting(*shape, k) for k in counts for shape in shapes))
+
+
+def paper_settings(needles: str | None = None) -> tuple[Setting, ...]:
+    """The published settings; five needles do not fit into the four cells of (1, 2)."""
+    counts = whole_numbers(needles, "--needles") if needles else PAPER_NEEDLES
+    every = (Setting(n, s, s, k) for k in counts for n, s in PAPER_SETTINGS)
+    return tuple(setting for setting in every if setting.needles <= setting.cells)
+
+
+def limit(text: str | None) -> tuple[int, int | None]:
+    """Read "100" as the first hundred samples of each setting, "10-20" as numbers 10 to 19."""
+    if text is None:
+        return 0, None
+    match = re.fullmatch(r"(?:(\d{1,8})-)?(\d{1,8})", text, re.ASCII)
+    start, stop = (int(match[1] or 0), int(match[2])) if match else (0, 0)
+    if start >= stop:
+        raise UserError(
+            f"--limit takes a number of samples such as 100, or a range such as 10-20, not {text!r}"
+        )
+    return start, stop
+
+
+def shard(text: str | None) -> tuple[int, int]:
+    """Read "2/8" as the second of eight parts."""
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text or "1/1", re.ASCII)
+    part, parts = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= part <= parts:
+        raise UserError(f"--shard takes a part such as 1/8 (the first of eight), not {text!r}")
+    return part, parts
+
+
+def _split(text: str) -> Iterable[str]:
+    return (part.strip() for part in text.split(","))
+
+
+def _number(text: str, option: str, expected: str) -> int:
+    if re.fullmatch(r"\d{1,8}", text, re.ASCII) and 1 <= int(text) <= _MOST:
+        return int(text)
+    raise UserError(f"{option} takes {expected}")
+
+
+def _pair(text: str, option: str, expected: str) -> tuple[int, int]:
+    parts = text.lower().split("x")
+    if len(parts) > 2:
+        raise UserError(f"{option} takes {expected}")
+    numbers = [_number(part, option, expected) for part in parts]
+    return numbers[0], numbers[-1]
+
+
+def _shape(text: str, whole: str) -> tuple[int, int, int]:
+    expected = f"settings such as 1x2,10x8 (images x grid) or 10x3x5, not {whole!r}"
+    images, _, grid = text.lower().partition("x")
+    return (_number(images, "--settings", expected), *_pair(grid, "--settings", expected))

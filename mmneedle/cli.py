@@ -1,0 +1,290 @@
+"""The command line: verbs, each a few lines over functions that a script could call.
+
+Exit status: 0 complete, 1 finished with missing answers, 2 wrong usage or bad input (one line on
+stderr, no traceback). Rooms are imported inside the verbs so that `--help` comes at once.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from mmneedle import __version__, arguments
+from mmneedle.errors import UserError
+
+if TYPE_CHECKING:
+    from mmneedle.stitching.dataset import DataSet
+    from mmneedle.types import Source
+
+app = typer.Typer(
+    name="mmneedle",
+    help="Needles in long multimodal haystacks: build, run, score, report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Folder = Annotated[Path, typer.Argument(help="Folder of a data set.", metavar="DIR")]
+Runs = Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN...")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+Scorer = Literal["robust", "paper"]
+
+
+def main() -> None:
+    """Run the command line and leave with its exit status."""
+    try:
+        status = app(standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:  # wrong usage
+        _fail(f"{error.format_message()} (see mmneedle --help)")
+    except UserError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        # The reader of our output has gone (| head); what it wanted, it has.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except OSError as error:
+        _fail(f"{error.filename or 'file system'}: {error.strerror or error}")
+    except typer.Abort:
+        _fail("stopped")
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str) -> None:
+    line = " ".join(message.split())
+    print(f"mmneedle: {line}", file=sys.stderr)
+    sys.exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"mmneedle {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for what the demo makes.")] = Path(
+        "demo-output"
+    ),
+) -> None:
+    """Do the whole job offline: build, run baselines, score, report."""
+    from mmneedle.demo import demo as run_demo
+
+    run_demo(out)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="coco-2014-val or coco-2017-val.")],
+    to: Annotated[Path, typer.Option(help="Folder to put the photos in.")],
+    base_url: Annotated[str | None, typer.Option(help="A mirror of the official server.")] = None,
+) -> None:
+    """Download photos and captions from their official server; goes on where it stopped."""
+    from mmneedle.console import progress
+    from mmneedle.data.fetch import fetch as fetch_archives
+
+    with progress() as report:
+        folder = fetch_archives(name, to, base_url=base_url, progress=report)
+    print(folder)
+
+
+@app.command()
+def draw(
+    folder: Annotated[Path, typer.Argument(help="Folder to write to.", metavar="DIR")],
+    scenes: Annotated[int, typer.Option(help="How many scenes.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Which scenes.")] = 0,
+    cell: Annotated[str, typer.Option(help="Size in pixels: 256 or 320x192.")] = "256",
+) -> None:
+    """Write drawn scenes as photos with a COCO-format caption file."""
+    from mmneedle.console import progress
+    from mmneedle.data.shapes import ShapesSource, write_coco
+
+    width, height = arguments.cell(cell)
+    source = ShapesSource(scenes, seed)
+    with progress() as report:
+        write_coco(folder, source, width, height, lambda done, total: report("scenes", done, total))
+    print(folder)
+
+
+@app.command()
+def build(
+    folder: Annotated[Path, typer.Argument(help="Folder to build in.", metavar="DIR")],
+    source: Annotated[Literal["shapes", "coco"], typer.Option(help="Where photos come from.")],
+    photos: Annotated[Path | None, typer.Option(help="coco: photo folder, or its parent.")] = None,
+    captions: Annotated[Path | None, typer.Option(help="coco: caption file.")] = None,
+    scenes: Annotated[int, typer.Option(help="shapes: how many distinct scenes.")] = 4000,
+    images: Annotated[str, typer.Option(help="Images a haystack, such as 1,10.")] = "1,10",
+    grid: Annotated[str, typer.Option(help="Grids, such as 1,2,4,8 or 3x5.")] = "2,4,8",
+    settings: Annotated[
+        str | None, typer.Option(help="Instead of --images and --grid: such as 1x2,10x8.")
+    ] = None,
+    needles: Annotated[
+        str | None, typer.Option(help="Needles a question, such as 1,2,5.", show_default="1")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Samples a setting, half of them without a match.", min=1)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed, another data set.")] = 0,
+    cell: Annotated[str, typer.Option(help="Cell size in pixels: 256 or 320x192.")] = "256",
+    quality: Annotated[int, typer.Option(help="JPEG quality.")] = 75,
+    subsampling: Annotated[
+        Literal["4:2:0", "4:2:2", "4:4:4"], typer.Option(help="JPEG chroma subsampling.")
+    ] = "4:2:0",
+    caption: Annotated[
+        Literal["last", "random"], typer.Option(help="Which of a photo's captions is asked for.")
+    ] = "last",
+    hard_negatives: Annotated[
+        float, typer.Option(help="Share of negatives that resemble a photo that is there.")
+    ] = 0.0,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="The published settings, 5,000 + 5,000 samples each.")
+    ] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes making tiles.", min=1)] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Build a data set, or extend one: more samples, more settings."""
+    from mmneedle.console import progress
+    from mmneedle.stitching.dataset import build as build_dataset
+    from mmneedle.stitching.samples import Rules
+    from mmneedle.stitching.tiles import TileFormat
+
+    if paper:
+        wanted = arguments.paper_settings(needles)
+    else:
+        wanted = arguments.settings(images, grid, needles or "1", settings)
+    count = samples or (arguments.PAPER_SAMPLES if paper else 1000)
+    tiles = TileFormat(*arguments.cell(cell), quality, subsampling)
+    with progress(quiet=quiet) as report:
+        dataset = build_dataset(
+            folder,
+            _source(source, photos, captions, scenes, seed),
+            dict.fromkeys(wanted, count),
+            Rules(seed, caption, hard_negatives),
+            tiles,
+            workers=workers,
+            progress=report,
+        )
+    _describe(dataset)
+
+
+def _source(
+    name: str, photos: Path | None, captions: Path | None, scenes: int, seed: int
+) -> "Source":
+    if name == "coco":
+        from mmneedle.data.coco import find_coco
+
+        return find_coco(photos, captions)
+    from mmneedle.data.shapes import ShapesSource
+
+    if photos or captions:
+        raise UserError("--photos and --captions belong to --source coco; shapes draws its own")
+    return ShapesSource(scenes, seed)
+
+
+def _describe(dataset: "DataSet") -> None:
+    print(f"{dataset.folder}: fingerprint {dataset.fingerprint[:16]}")
+    for setting in dataset.settings:
+        print(
+            f"  {setting.name}: {dataset.count(setting)} samples of {setting.images} image(s), "
+            f"{setting.rows}x{setting.cols} cells each, {setting.needles} needle(s)"
+        )
+
+
+@app.command()
+def show(
+    folder: Folder,
+    sample: Annotated[str | None, typer.Argument(help="Sample id.", metavar="SAMPLE")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write images, prompt and truth here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List a data set's samples, or show one exactly as it would be sent."""
+    from mmneedle import show as showing
+    from mmneedle.stitching.dataset import DataSet
+
+    dataset = DataSet.open(folder)
+    if sample is None:
+        if out is not None:
+            raise UserError("--out needs a sample: mmneedle show DIR SAMPLE --out FOLDER")
+        if as_json:
+            showing.list_samples(dataset, sys.stdout)
+        else:
+            _describe(dataset)
+    elif out is not None:
+        showing.write_sample(dataset, sample, out)
+        print(out)
+    else:
+        print(showing.sample_text(dataset, sample, as_json=as_json))
+
+
+@app.command()
+def run(
+    folder: Folder,
+    model: Annotated[str, typer.Option(help="provider/model, such as openai/gpt-4o.")],
+    log: Annotated[
+        Path | None, typer.Option(help="Run folder; runs/DATA-MODEL by default.")
+    ] = None,
+    limit: Annotated[
+        str | None, typer.Option(help="Samples of each setting: 100, or 10-20.")
+    ] = None,
+    settings: Annotated[
+        str | None, typer.Option(help="Only these settings: such as 1x2,10x8.")
+    ] = None,
+    max_connections: Annotated[int, typer.Option(help="Requests at once.", min=1)] = 16,
+    rpm: Annotated[int | None, typer.Option(help="Requests a minute at most.", min=1)] = None,
+    tpm: Annotated[int | None, typer.Option(help="Tokens a minute at most.", min=1)] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds for one attempt.", min=0.1)] = 120.0,
+    attempts: Annotated[int, typer.Option(help="Attempts a sample at most.", min=1)] = 6,
+    shard: Annotated[str | None, typer.Option(help="One part of the samples, such as 1/8.")] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Ask rejected requests again.")
+    ] = False,
+    base_url: Annotated[str | None, typer.Option(help="An OpenAI-compatible server.")] = None,
+    detail: Annotated[
+        Literal["auto", "low", "high", "original"] | None,
+        typer.Option(help="Image detail asked for."),
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens an answer at most.", min=1)] = None,
+    temperature: Annotated[float | None, typer.Option(help="The provider's by default.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Ask a model every sample; the same command again asks only what is missing."""
+    from mmneedle.evaluate import evaluate
+
+    options: dict[str, Any] = {
+        "base_url": base_url,
+        "detail": detail,
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+    }
+    summary = evaluate(
+        folder,
+        model,
+        log or Path("runs") / f"{folder.resolve().name}-{_slug(model)}",
+        limit=arguments.limit(limit),
+        settings=settings,
+        shard=arguments.shard(shard),
+        adapter_options={key: value for key, value in options.items() if value is not None},
+        max_connections=max_connections,
+        rpm=rpm,
+        tpm=tpm,
+        timeout=timeout,
+        max_attempts=attempts,
+        retry_failed=retry_failed,
+        quiet=quiet,
+    )
+    print(summary)
+    if summary.missing:
+        raise typer.Exit(1)
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", text).strip("-.")

@@ -1,0 +1,106 @@
+"""A data set's samples as a person or another program reads them."""
+
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+
+from mmneedle.errors import UserError
+from mmneedle.stitching.dataset import DataSet
+from mmneedle.tasks.grid import GridTask
+from mmneedle.types import Location, Sample
+
+
+def list_samples(dataset: DataSet, out: TextIO) -> None:
+    """Write a JSON list with a line for each sample: its id and setting.
+
+    Streamed, so that memory does not grow with the number of samples.
+    """
+    lines = (
+        msgspec.json.encode(_entry(sample)).decode()
+        for setting in dataset.settings
+        for sample in dataset.samples(setting)
+    )
+    out.write("[")
+    for separator, line in zip(_separators(), lines, strict=False):
+        out.write(separator + line)
+    out.write("\n]\n")
+
+
+def sample_json(sample: Sample) -> dict[str, Any]:
+    """A sample with its truth: what sample.json holds.
+
+    `haystack` lists photo ids image by image, row by row; image, row and column of a needle are
+    one-based, null where its photo is not in the haystack.
+    """
+    return {
+        **_entry(sample),
+        "haystack": list(sample.haystack),
+        "needles": [
+            {
+                "caption": needle.caption,
+                "photo": needle.photo,
+                **_place(needle.location),
+            }
+            for needle in sample.needles
+        ],
+        "ambiguity": sample.ambiguity,
+        "hard": sample.hard,
+    }
+
+
+def sample_text(dataset: DataSet, name: str, *, as_json: bool = False) -> str:
+    """One sample for the terminal: the prompt and the truth, or all of it as JSON."""
+    sample = dataset.sample(name)
+    if as_json:
+        return msgspec.json.format(msgspec.json.encode(sample_json(sample)), indent=2).decode()
+    request = GridTask(dataset).request(sample, with_images=False)
+    truth = "; ".join("-1" if at is None else str(at) for at in sample.truth)
+    return f"{request.prompt}\n\nright answer: {truth}"
+
+
+def write_sample(dataset: DataSet, name: str, out: Path) -> None:
+    """Write image_1.jpg …, prompt.txt exactly as they would be sent, and sample.json.
+
+    Raises:
+        UserError: no such sample, or `out` holds other files.
+    """
+    sample = dataset.sample(name)
+    request = GridTask(dataset).request(sample)
+    files = {f"image_{i}.jpg": image for i, image in enumerate(request.images, 1)}
+    files["prompt.txt"] = request.prompt.encode()
+    files["sample.json"] = sample_text(dataset, name, as_json=True).encode() + b"\n"
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; name a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    # An image left over from a sample with more of them would pass for this one's.
+    strangers = sorted(
+        path.name for path in islice(out.iterdir(), 10_000) if path.name not in files
+    )
+    if strangers:
+        raise UserError(f"{out}: holds other files ({strangers[0]}); name a new or an empty folder")
+    for file, content in files.items():
+        (out / file).write_bytes(content)
+
+
+def _entry(sample: Sample) -> dict[str, Any]:
+    setting = sample.setting
+    return {
+        "id": sample.id,
+        "setting": setting.name,
+        "images": setting.images,
+        "rows": setting.rows,
+        "cols": setting.cols,
+        "positive": sample.positive,
+    }
+
+
+def _place(location: Location | None) -> dict[str, int | None]:
+    return dict(zip(("image", "row", "column"), location or (None,) * 3, strict=True))
+
+
+def _separators() -> Any:
+    yield "\n"
+    while True:
+        yield ",\n"
