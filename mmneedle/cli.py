@@ -16,6 +16,7 @@ from mmneedle import __version__, arguments
 from mmneedle.errors import UserError
 
 if TYPE_CHECKING:
+    from mmneedle.runlog import Run
     from mmneedle.stitching.dataset import DataSet
     from mmneedle.types import Source
 
@@ -288,3 +289,88 @@ def run(
 
 def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "-", text).strip("-.")
+
+
+@app.command()
+def score(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Run folders.", metavar="RUN...")
+    ] = None,
+    official: Annotated[
+        Path | None, typer.Option(help="Instead: a folder of the official code's response files.")
+    ] = None,
+    scorer: Annotated[
+        Scorer | None, typer.Option(help="Only this scorer; both by default.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score runs by setting and split: robust, and beside it the paper's string equality."""
+    from mmneedle.reports.table import score_table
+    from mmneedle.scoring import SCORERS, score_run, to_json
+
+    scorers: tuple[Scorer, ...] = (scorer,) if scorer else SCORERS
+    if official is not None:
+        from mmneedle.data.official import score_official
+
+        if runs:
+            raise UserError("give run folders or --official FOLDER, not both")
+        rows = [row for row in score_official(official) if row.scorer in scorers]
+    else:
+        rows = [row for run in _open_runs(runs) for row in score_run(run, scorers)]
+    if as_json:
+        _print_json(to_json(rows))
+    else:
+        print(score_table(rows))
+
+
+@app.command()
+def leaderboard(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Run folders.", metavar="RUN...")
+    ] = None,
+    form: Annotated[Literal["md", "csv", "json"], typer.Option("--format", help="Format.")] = "md",
+    published: Annotated[
+        bool, typer.Option("--published", help="Add the paper's rows, marked as published.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+) -> None:
+    """Compare models over settings."""
+    from mmneedle.reports.leaderboard import leaderboard as make_leaderboard
+
+    opened = [] if published and not runs else _open_runs(runs)
+    text = make_leaderboard(opened, published=published).render(form)
+    if out is None:
+        print(text)
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n", encoding="utf-8")
+        print(out)
+
+
+@app.command()
+def report(
+    runs: Runs,
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Data set folder, where it is not where the run saw it."),
+    ] = None,
+) -> None:
+    """Write one self-contained HTML page: scores, where it looks, and samples to look at."""
+    from mmneedle.reports.html import write_report
+
+    print(write_report(_open_runs(runs), out, datasets=data or ()))
+
+
+def _open_runs(paths: list[Path] | None) -> "list[Run]":
+    from mmneedle.runlog import open_runs
+
+    if not paths:
+        raise UserError("name at least one run folder, such as runs/NAME")
+    return open_runs(paths)
+
+
+def _print_json(value: Any) -> None:
+    import msgspec
+
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

@@ -87,16 +87,7 @@ class DataSet:
     ) -> Iterator[Sample]:
         """Samples start … stop-1 of a setting, streamed: memory does not grow with their number."""
         stop = self.count(setting) if stop is None else min(stop, self.count(setting))
-        if start >= stop:
-            return
-        with self._parquet(setting) as file:
-            for group in range(start // _GROUP, (stop - 1) // _GROUP + 1):
-                first = group * _GROUP
-                table = file.read_row_group(group, use_threads=False)
-                part = table.slice(
-                    max(0, start - first), min(stop - first, _GROUP) - max(0, start - first)
-                )
-                yield from _from_table(setting, max(start, first), part)
+        return stream_samples(self._path(setting), setting, start, stop)
 
     def sample(self, name: str) -> Sample:
         """The sample with this id. Raises UserError if there is none."""
@@ -126,12 +117,8 @@ class DataSet:
         ids, captions = table["id"].to_pylist(), table["captions"].to_pylist()
         return [Photo(i, tuple(c)) for i, c in zip(ids, captions, strict=True)]
 
-    def _parquet(self, setting: Setting) -> pq.ParquetFile:
-        path = self.folder / "samples" / f"{setting.name}.parquet"
-        try:
-            return pq.ParquetFile(path)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(f"{path}: cannot be read ({error}); build the data set again") from None
+    def _path(self, setting: Setting) -> Path:
+        return self.folder / "samples" / f"{setting.name}.parquet"
 
     def _summary(self) -> str:
         return ", ".join(f"{name}: {n}" for name, n in self.manifest.settings.items())
@@ -176,7 +163,7 @@ def build(
     used: set[int] = set()
     for name, count in manifest.settings.items():
         path = folder / "samples" / f"{name}.parquet"
-        used |= _write_samples(path, maker, Setting.parse(name), count, progress)
+        used |= write_samples(path, maker, Setting.parse(name), count, progress)
     build_store(
         folder / "tiles",
         source,
@@ -276,7 +263,7 @@ def _schema(setting: Setting) -> pa.Schema:
     )
 
 
-def _write_samples(
+def write_samples(
     path: Path, maker: SampleMaker, setting: Setting, count: int, progress: Progress
 ) -> set[int]:
     """Write one setting's samples; return the ids of all photos in their haystacks."""
@@ -292,6 +279,18 @@ def _write_samples(
             progress(what, start + len(batch), count)
     partial.replace(path)
     return used
+
+
+def stream_samples(path: Path, setting: Setting, start: int, stop: int) -> Iterator[Sample]:
+    """Samples start … stop-1 of a file, a row group at a time. UserError if it is damaged."""
+    try:
+        with pq.ParquetFile(path) as file:
+            for first in range(start - start % _GROUP, stop, _GROUP):
+                table = file.read_row_group(first // _GROUP, use_threads=False)
+                low, high = max(start, first), min(stop, first + _GROUP)
+                yield from _from_table(setting, low, table.slice(low - first, high - low))
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read ({error}); build the data set again") from None
 
 
 def _to_table(schema: pa.Schema, samples: Sequence[Sample]) -> pa.Table:
