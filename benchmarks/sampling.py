@@ -71,13 +71,14 @@ def seconds(work: Callable[[], object]) -> float:
 def read_peak(folder: Path, stop: int) -> int:
     """Peak memory (KiB) of a fresh process that streams the first `stop` samples."""
     code = (
-        "import resource, sys; from pathlib import Path\n"
+        "import re, sys; from pathlib import Path\n"
         "from mmneedle.stitching.dataset import stream_samples\n"
         "from mmneedle.types import Setting\n"
         f"path, stop = Path(sys.argv[1]), int(sys.argv[2])\n"
         f"n = sum(1 for _ in stream_samples(path, Setting.parse({SETTING.name!r}), 0, stop))\n"
         "assert n == stop\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        # Not ru_maxrss: that remembers the parent's size from before exec.
+        "print(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])"
     )
     command = [sys.executable, "-c", code, str(folder / "samples.parquet"), str(stop)]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
