@@ -40,15 +40,21 @@ def settings(
 
     Args:
         images, grid, needles: lists whose every combination is meant.
-        chosen: instead of images and grid, a list such as "1x2,10x8" (images x grid) or
-            "10x3x5" (images x rows x columns).
+        chosen: instead of images and grid, what `shapes` reads.
     """
     if chosen is None:
-        shapes = [(n, *g) for n in whole_numbers(images, "--images") for g in grids(grid, "--grid")]
+        every = tuple(
+            (n, *g) for n in whole_numbers(images, "--images") for g in grids(grid, "--grid")
+        )
     else:
-        shapes = [_shape(part, chosen) for part in _split(chosen)]
+        every = shapes(chosen)
     counts = whole_numbers(needles, "--needles")
-    return tuple(dict.fromkeys(Setting(*shape, k) for k in counts for shape in shapes))
+    return tuple(dict.fromkeys(Setting(*shape, k) for k in counts for shape in every))
+
+
+def shapes(text: str) -> tuple[tuple[int, int, int], ...]:
+    """Read "1x2,10x3x5" as ((1, 2, 2), (10, 3, 5)): images, rows and columns."""
+    return tuple(_shape(part, text) for part in _split(text))
 
 
 def paper_settings(needles: str | None = None) -> tuple[Setting, ...]:

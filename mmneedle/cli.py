@@ -271,7 +271,7 @@ def run(
         model,
         log or Path("runs") / f"{folder.resolve().name}-{_slug(model)}",
         limit=arguments.limit(limit),
-        settings=settings,
+        shapes=arguments.shapes(settings) if settings else None,
         shard=arguments.shard(shard),
         adapter_options={key: value for key, value in options.items() if value is not None},
         max_connections=max_connections,
