@@ -1,0 +1,34 @@
+"""Scores as an aligned text table for the terminal."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmneedle.scoring import Row
+
+_SCORES = ("existence", "index", "exact", "first_index", "first_exact", "all_index", "all_exact")
+
+
+def score_table(rows: Sequence["Row"]) -> str:
+    """One line a row; the figures of several needles only where there are any, in percent."""
+    scores = [name for name in _SCORES if any(getattr(row, name) is not None for row in rows)]
+    head = ["model", "images", "grid", "needles", "split", "scorer", "n", "answered"]
+    lines = [[*head, *(name.replace("_", " ") for name in scores)]]
+    lines += [
+        [str(getattr(row, name)) for name in head]
+        + [_percent(getattr(row, name)) for name in scores]
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = {0, 4, 5}  # columns that are no numbers
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i in text else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f}"
