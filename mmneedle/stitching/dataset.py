@@ -151,6 +151,7 @@ def build(
     """
     folder = Path(folder)
     rules, tiles = rules or Rules(), tiles or TileFormat(256, 256)
+    rules.check()
     photos = source.photos()
     for setting in settings:
         haystacks.check(setting, len(photos))
