@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mmneedle.errors import UserError
 from mmneedle.types import Setting
 
-_BLOCK = 64  # samples drawn at once; the choice does not show in the result
+_BLOCK = 32  # samples drawn at once; the choice does not show in the result
 
 
 class Draw(NamedTuple):
@@ -157,6 +157,11 @@ def positions(seed: int, setting: Setting, start: int, stop: int) -> Iterator[tu
 def _order(seed: int, setting: Setting, number: int) -> tuple[int, ...]:
     raw = np.random.Philox(key=_key(seed, setting, f"order {number}")).random_raw(setting.cells)
     return tuple(np.argsort(raw, kind="stable").tolist())
+
+
+def word(seed: int, setting: Setting, purpose: str) -> int:
+    """A random 64-bit word for one purpose."""
+    return int(np.random.Philox(key=_key(seed, setting, purpose)).random_raw())
 
 
 def _key(seed: int, setting: Setting, purpose: str) -> int:
