@@ -40,3 +40,9 @@ def chromium() -> str:
         _missing("no Chromium: install Debian's chromium or set MMNEEDLE_CHROMIUM")
     assert path
     return path
+
+
+def mount() -> None:
+    """Root that may mount a tmpfs, for disks that are full or read-only."""
+    if os.geteuid() or not shutil.which("mount"):
+        _missing("only root can mount a small disk")

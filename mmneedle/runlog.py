@@ -1,0 +1,522 @@
+"""A run's folder on disk: what was asked, every finished attempt, and who is writing it.
+
+RUN/run.json          what is asked of whom (`RunHeader`), written whole or not at all
+RUN/responses.jsonl   one `Record` a line, only ever appended to; a line is synced before it counts
+RUN/lock              held by flock(2) for the writing process's life; says who that is
+
+Killing the writer at any moment loses no counted line: at most a half line is left at the end,
+which the next writer cuts off and readers pass over. Reading needs memory for a few bytes a
+sample, however long the answers are.
+"""
+
+import asyncio
+import datetime
+import fcntl
+import hashlib
+import os
+import platform
+import socket
+from array import array
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, get_args
+
+import msgspec
+
+from mmneedle import __version__
+from mmneedle.errors import UserError
+from mmneedle.types import RETRYABLE, Location, Request, Response, Setting, Status, parse_sample_id
+
+Plan = dict[str, tuple[int, int]]
+"""Setting name -> [start, stop) of sample indices."""
+
+STATUSES: tuple[Status, ...] = get_args(Status)
+FINAL: frozenset[str] = frozenset(STATUSES) - RETRYABLE - {"auth"}
+"""A sample with such a response is finished."""
+
+_FORMAT = 1
+
+
+# --------------------------------------------------------------------------- what is stored
+
+
+class RunHeader(msgspec.Struct, kw_only=True):
+    """run.json: what is asked of whom."""
+
+    version: int = _FORMAT
+    """Of this folder's format."""
+    model: str
+    task: str
+    dataset_path: str
+    """Where the data set was; its fingerprint is what counts."""
+    dataset_fingerprint: str
+    adapter: dict[str, Any]
+    """The adapter's fingerprint: all that shapes the answers, no secrets."""
+    plan: Plan
+    """Which samples the run asks, over all its shards."""
+    shard: tuple[int, int] = (1, 1)
+    """Part k of n: the samples with (index // 2) % n == k - 1, so that every part is balanced."""
+    created: str = ""
+    """ISO 8601, UTC."""
+    environment: dict[str, str] = {}
+    """Versions, for people; not part of the run's identity."""
+
+    def includes(self, setting: Setting | str, index: int) -> bool:
+        """Whether the run asks this sample."""
+        start, stop = self.plan.get(_name(setting), (0, 0))
+        part, parts = self.shard
+        return start <= index < stop and index // 2 % parts == part - 1
+
+    def asked(self, setting: Setting | str, positive: bool) -> int:
+        """How many samples of a setting's positives or negatives the run asks."""
+        start, stop = self.plan.get(_name(setting), (0, 0))
+        first = start + (start % 2 == positive)  # positives have even indices
+        return sum(self.includes(setting, index) for index in range(first, stop, 2))
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of responses.jsonl: a finished attempt."""
+
+    sample: str
+    truth: tuple[Location | None, ...]
+    """The right location of each needle, so that a run can be scored without its data set."""
+    attempt: int
+    """From 1; a later command that goes on with the run begins anew."""
+    at: str
+    """When it ended: ISO 8601, UTC."""
+    request_sha256: str | None
+    """SHA-256 of the prompt's UTF-8 and the image files in order; None without images."""
+    response: Response
+
+
+def now() -> str:
+    """The time as run folders write it: ISO 8601, UTC, milliseconds."""
+    utc = datetime.datetime.now(datetime.UTC)
+    return utc.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def environment() -> dict[str, str]:
+    """What a run ran on, for its header."""
+    return {
+        "mmneedle": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def request_digest(request: Request) -> str:
+    """SHA-256 (hex) of the prompt's UTF-8 followed by the image files in order."""
+    digest = hashlib.sha256(request.prompt.encode())
+    for image in request.images:
+        digest.update(image)
+    return digest.hexdigest()
+
+
+# --------------------------------------------------------------------------- writing
+
+
+class RunLog:
+    """The one writer of a run's folder; a context manager.
+
+    `append` returns when its line is on disk. Lines that come in while a sync is under way are
+    written and synced together with the next one (group commit), in a thread of their own.
+    """
+
+    def __init__(self, folder: Path, header: RunHeader, plan: Plan, lock: int) -> None:
+        self.folder = folder
+        self.header = header
+        """As run.json holds it; its plan is the union of all that was ever asked for."""
+        self.plan = plan
+        """What this time is asked for."""
+        self.path = folder / "responses.jsonl"
+        self._lock = lock
+        self._statuses = {name: bytearray(stop) for name, (_, stop) in header.plan.items()}
+        self._file = -1
+        self._waiting: list[tuple[Record, Request | None]] = []
+        self._appended = self._durable = 0  # lines
+        self._turn = asyncio.Lock()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="run-log")
+        self._broken: UserError | None = None
+
+    @classmethod
+    def open(cls, folder: Path | str, header: RunHeader) -> Self:
+        """Begin a run in a new or empty folder, or go on with the one that is there.
+
+        Raises:
+            UserError: another process writes this run; the folder holds another run or other
+                files; its log is damaged; the file system refuses.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = _take_lock(folder)
+            try:
+                log = cls(folder, _merge_header(folder, header), dict(header.plan), lock)
+                log._open_file()
+            except BaseException:
+                os.close(lock)
+                raise
+        except OSError as error:
+            where = error.filename or folder
+            raise UserError(f"{where}: cannot write the run here ({error.strerror})") from error
+        return log
+
+    def _open_file(self) -> None:
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        try:
+            whole = 0
+            for number, offset, line in _lines(self.path):
+                self._note(_record(self.path, number, line, self.header))
+                whole = offset + len(line)
+            if os.fstat(self._file).st_size > whole:  # a half line: its writer was killed
+                os.ftruncate(self._file, whole)
+                os.fsync(self._file)
+            _sync_folder(self.folder)
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def status(self, setting: Setting | str, index: int) -> Status | None:
+        """How a sample stands: its final status, else that of its last attempt, else None."""
+        code = self._statuses[_name(setting)][index]
+        return STATUSES[code - 1] if code else None
+
+    def _note(self, record: Record) -> None:
+        setting, index = parse_sample_id(record.sample)
+        table = self._statuses[setting.name]
+        if _replaces(table[index], record.response.status):
+            table[index] = _code(record.response.status)
+
+    async def append(self, record: Record, request: Request | None = None) -> None:
+        """Write a line; return when it is on disk.
+
+        Args:
+            record: what to write.
+            request: what was sent; its SHA-256 is taken in the writer's thread and written.
+
+        Raises:
+            UserError: the line could not be written; nothing more can be.
+        """
+        self._waiting.append((record, request))
+        self._appended += 1
+        number = self._appended
+        async with self._turn:
+            if self._durable < number:
+                upto = self._appended
+                # Shielded: one cancelled waiter must not call off the others' write.
+                await asyncio.shield(asyncio.wrap_future(self._flush()))
+                self._durable = upto
+        self._note(record)
+
+    def _flush(self) -> Future[None]:
+        """Have all that waits written and synced; batches are written one after the other."""
+        batch, self._waiting = self._waiting, []
+        return self._writer.submit(self._write, batch)
+
+    def _write(self, batch: list[tuple[Record, Request | None]]) -> None:
+        if self._broken:
+            raise self._broken
+        content = b"".join(_line(record, request) for record, request in batch)
+        written = 0
+        try:
+            view = memoryview(content)
+            while written < len(content):
+                written += os.write(self._file, view[written:])
+            os.fsync(self._file)
+        except OSError as error:
+            self._take_back(written - (content.rfind(b"\n", 0, written) + 1))
+            self._broken = UserError(
+                f"{self.path}: cannot be written ({error.strerror}); finished answers are safe, "
+                "the same command goes on from there"
+            )
+            raise self._broken from error
+
+    def _take_back(self, count: int) -> None:
+        """Cut off a half line if the file system lets us; else the next writer does."""
+        with suppress(OSError):
+            os.ftruncate(self._file, os.fstat(self._file).st_size - count)
+
+    def close(self) -> None:
+        """Write what still waits, let go of the run. Raises UserError if that fails."""
+        if self._file < 0:
+            return
+        try:
+            if self._waiting and not self._broken:
+                self._flush().result()
+        finally:
+            self._writer.shutdown()
+            os.close(self._file)
+            self._file = -1
+            os.close(self._lock)  # lets go of the lock
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _line(record: Record, request: Request | None) -> bytes:
+    if request is not None:
+        record = msgspec.structs.replace(record, request_sha256=request_digest(request))
+    return msgspec.json.encode(record) + b"\n"
+
+
+def _take_lock(folder: Path) -> int:
+    """Take the run's lock and write down who holds it. Raises UserError if another does."""
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(lock, 1000, 0).decode(errors="replace").strip() or "another process"
+            raise UserError(f"{folder}: is being written by {holder}") from None
+        os.ftruncate(lock, 0)
+        holder = f"process {os.getpid()} on {socket.gethostname()} since {now()}\n"
+        os.pwrite(lock, holder.encode(), 0)
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _merge_header(folder: Path, new: RunHeader) -> RunHeader:
+    """The header of the run that goes on, with the new plan taken in; run.json is written."""
+    path = folder / "run.json"
+    old = _read_header(path)
+    if old is None:
+        strangers = {item.name for item in folder.iterdir()} - {"lock", "run.json.partial"}
+        if strangers:
+            raise UserError(
+                f"{folder}: holds other files ({min(strangers)}) and no run; name another --log"
+            )
+        merged = msgspec.structs.replace(new, created=new.created or now())
+    else:
+        for what, there, wanted in _differences(old, new):
+            raise UserError(
+                f"{folder}: holds another run: its {what} is {there!r}, now {wanted!r}; "
+                "name another --log"
+            )
+        merged = msgspec.structs.replace(
+            old, plan=_union(folder, old.plan, new.plan), dataset_path=new.dataset_path
+        )
+    if merged != old:
+        _write_whole(path, msgspec.json.format(msgspec.json.encode(merged), indent=2) + b"\n")
+    return merged
+
+
+def _differences(old: RunHeader, new: RunHeader) -> Iterator[tuple[str, Any, Any]]:
+    """What makes two headers different runs: (what, old, new)."""
+    for field in ("version", "model", "task", "dataset_fingerprint", "shard"):
+        one, other = getattr(old, field), getattr(new, field)
+        if one != other:
+            yield field.replace("_", " "), one, other
+    for key in sorted({*old.adapter, *new.adapter}):
+        one, other = old.adapter.get(key), new.adapter.get(key)
+        if one != other:
+            yield f"{key} (of the model)", one, other
+
+
+def _union(folder: Path, old: Plan, new: Plan) -> Plan:
+    """Both plans in one. Raises UserError where samples would lie unasked between them."""
+    union = dict(old)
+    for name, (start, stop) in new.items():
+        first, last = union.get(name, (start, stop))
+        if start > last or stop < first:
+            raise UserError(
+                f"{folder}: asked samples {first}-{last} of {name}; {start}-{stop} would leave a "
+                "gap: name another --log"
+            )
+        union[name] = min(start, first), max(stop, last)
+    return union
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write a small file whole or not at all, and durably."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# --------------------------------------------------------------------------- reading
+
+
+class Run:
+    """A finished or unfinished run, open for reading; several shards of one read as one."""
+
+    def __init__(self, header: RunHeader, folders: Sequence[Path]) -> None:
+        self.header = header
+        self.folders = tuple(folders)
+        """One a shard."""
+        self.folder = self.folders[0]
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "Run":
+        """Open a run's folder. Raises UserError where there is none."""
+        folder = Path(folder)
+        header = _read_header(folder / "run.json")
+        if header is None:
+            raise UserError(f"{folder}: no run here (no run.json); make one with mmneedle run")
+        return cls(header, [folder])
+
+    def records(self) -> Iterator[Record]:
+        """Every finished attempt, in the order in which they finished (shard by shard)."""
+        for folder in self.folders:
+            path = folder / "responses.jsonl"
+            for number, _, line in _lines(path):
+                yield _record(path, number, line, self.header)
+
+    def outcomes(self) -> Iterator[Record]:
+        """One record a sample that was tried, by setting and index.
+
+        It is the sample's last final one, or, where there is none, its last failed attempt.
+        """
+        for folder in self.folders:
+            yield from _outcomes(folder / "responses.jsonl", self.header)
+
+
+def open_runs(paths: Sequence[Path | str]) -> list[Run]:
+    """Open run folders; shards of one run become one Run, in the place of its first shard.
+
+    A run that was given in part counts its missing shards as unasked, hence as missing answers.
+    A lone shard is read as what it is: a run over its own share.
+
+    Raises:
+        UserError: no run in a folder, or the same shard of one run twice.
+    """
+    groups: dict[bytes, list[Run]] = {}
+    for path in paths:
+        run = Run.open(path)
+        groups.setdefault(_family(run), []).append(run)
+    return [_merge_shards(group) if len(group) > 1 else group[0] for group in groups.values()]
+
+
+def _family(run: Run) -> bytes:
+    """Equal for the shards of one run, and for nothing else."""
+    header = run.header
+    if header.shard[1] == 1:
+        return str(run.folder.resolve()).encode()
+    identity = (header.model, header.task, header.dataset_fingerprint, header.adapter)
+    return msgspec.json.encode((*identity, header.shard[1]), order="deterministic")
+
+
+def _merge_shards(runs: list[Run]) -> Run:
+    runs = sorted(runs, key=lambda run: run.header.shard)
+    plan: Plan = {}
+    for run, following in zip(runs, [*runs[1:], None], strict=True):
+        if following is None:
+            pass
+        elif run.folder.resolve() == following.folder.resolve():
+            raise UserError(f"{run.folder}: given twice")
+        elif run.header.shard == following.header.shard:
+            part, parts = run.header.shard
+            raise UserError(
+                f"{run.folder} and {following.folder} are both part {part} of {parts} of one run; "
+                "give one of them"
+            )
+        plan = _union(run.folder, plan, run.header.plan)
+    header = msgspec.structs.replace(runs[0].header, plan=plan, shard=(1, 1))
+    return Run(header, [run.folder for run in runs])
+
+
+def _outcomes(path: Path, header: RunHeader) -> Iterator[Record]:
+    """Pass one notes where each sample's record lies (8 bytes a sample), pass two reads them."""
+    places = {name: array("q", bytes(8 * stop)) for name, (_, stop) in header.plan.items()}
+    codes = {name: bytearray(stop) for name, (_, stop) in header.plan.items()}
+    for number, offset, line in _lines(path):
+        record = _record(path, number, line, header)
+        setting, index = parse_sample_id(record.sample)
+        if _replaces(codes[setting.name][index], record.response.status):
+            codes[setting.name][index] = _code(record.response.status)
+            places[setting.name][index] = offset
+    if not any(map(any, codes.values())):
+        return
+    with path.open("rb") as file:
+        for name, table in codes.items():
+            for index, code in enumerate(table):
+                if code:
+                    file.seek(places[name][index])
+                    yield _RECORDS.decode(file.readline())
+
+
+def _replaces(code: int, status: Status) -> bool:
+    """Whether a later attempt's status takes the place of the code noted for its sample."""
+    return status in FINAL or not code or STATUSES[code - 1] not in FINAL
+
+
+def _read_header(path: Path) -> RunHeader | None:
+    try:
+        header = msgspec.json.decode(path.read_bytes(), type=RunHeader)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not a run's header ({error})") from None
+    if header.version != _FORMAT:
+        raise UserError(
+            f"{path}: has format {header.version}, this mmneedle reads format {_FORMAT}"
+        )
+    return header
+
+
+def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """(number from 1, offset, line) of every whole line; a half line at the end is no line."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        offset = 0
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            yield number, offset, line
+            offset += len(line)
+
+
+def _record(path: Path, number: int, line: bytes, header: RunHeader) -> Record:
+    """Read a line. Raises UserError naming a damaged one."""
+    try:
+        record = _RECORDS.decode(line)
+        setting, index = parse_sample_id(record.sample)
+        if header.includes(setting, index):
+            return record
+        reason = f"sample {record.sample} is not in the plan of run.json"
+    except ValueError as error:  # of the JSON, its types, its UTF-8 or the sample's id
+        reason = str(error)
+    raise UserError(
+        f"{path}: line {number} is damaged ({reason}); mend it, or remove it and its sample is "
+        "asked again"
+    )
+
+
+def _code(status: Status) -> int:
+    """A status in a byte; 0 stands for none."""
+    return STATUSES.index(status) + 1
+
+
+def _name(setting: Setting | str) -> str:
+    return setting if isinstance(setting, str) else setting.name
+
+
+_RECORDS = msgspec.json.Decoder(Record)
