@@ -1,0 +1,281 @@
+"""Scores: what a response is worth against the truth, and many of them as rows.
+
+Existence, Index and Exact are the paper's (arXiv:2406.11230v2, section 3.3), with its variants
+for several needles. `paper` reproduces the published script's string equality to the last digit,
+`robust` scores what the model meant. docs/scores.md has the definitions in full.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from mmneedle.answers import is_refusal, read_paper, read_robust
+from mmneedle.reading import UNPARSED
+from mmneedle.runlog import Run
+from mmneedle.statistics import wilson
+from mmneedle.types import (
+    ANSWERED,
+    Answer,
+    ErrorKind,
+    Location,
+    Response,
+    Setting,
+    parse_sample_id,
+)
+
+Scorer = Literal["robust", "paper"]
+Truth = tuple[Location | None, ...]
+
+SCORERS: tuple[Scorer, ...] = ("robust", "paper")
+METRICS = (
+    "existence",
+    "index",
+    "exact",
+    "first_index",
+    "first_exact",
+    "all_index",
+    "all_exact",
+)
+
+
+class Score(msgspec.Struct, frozen=True):
+    """What one response is worth. Index and exact scores are None for negatives."""
+
+    existence: bool
+    """Said rightly whether the needles are there."""
+    index: bool | None
+    """Every needle's image is right."""
+    exact: bool | None
+    """Every needle's cell is right."""
+    answers: tuple[Answer, ...]
+    """What was read, one a needle."""
+    kinds: tuple[ErrorKind | None, ...]
+    """What is wrong with each answer; None where it is right."""
+    first_index: bool | None = None
+    """The first needle's image is right; several needles only, as are the next three."""
+    first_exact: bool | None = None
+    all_index: tuple[int, int] | None = None
+    """Needles whose image is right, of how many: pooled over needles ("individual")."""
+    all_exact: tuple[int, int] | None = None
+
+
+def score(setting: Setting, truth: Truth, response: Response, scorer: str) -> Score | None:
+    """Score one response; None where there is no answer to score.
+
+    That is so where infrastructure failed or the request was rejected, and for `paper` also where
+    the provider returned null, which the published script drops.
+
+    `robust`: existence is right for a positive when a cell was named for every needle, for a
+    negative when every needle was said to be absent; index and exact are right only where
+    existence is. So Exact <= Index <= Existence. A refusal, an empty and a cut-off answer name
+    nothing: they count, and count as wrong.
+    """
+    if response.status not in ANSWERED:
+        return None
+    return (_paper if scorer == "paper" else _robust)(setting, truth, response)
+
+
+def _robust(setting: Setting, truth: Truth, response: Response) -> Score:
+    if response.status == "ok":
+        answers = read_robust(response.text, setting)
+    else:
+        answers = (UNPARSED,) * setting.needles
+    kinds = _kinds(setting, truth, answers, response)
+    if truth[0] is None:
+        return Score(all(a.kind == "absent" for a in answers), None, None, answers, kinds)
+    existence = all(a.kind == "found" for a in answers)
+    pairs = list(zip(answers, truth, strict=True))
+    images = [a.location is not None and t is not None and a.location[0] == t[0] for a, t in pairs]
+    cells = [a.location == t for a, t in pairs]
+    return Score(
+        existence, all(images), all(cells), answers, kinds, **_several(setting, images, cells)
+    )
+
+
+def _paper(setting: Setting, truth: Truth, response: Response) -> Score | None:
+    said = read_paper(response.text, setting)
+    if said is None:
+        return None
+    answers = said.answers(setting)
+    kinds = _kinds(setting, truth, answers, response)
+    if truth[0] is None:
+        return Score(said.refused, None, None, answers, kinds)
+    # Position by position up to the shorter of the two lists, as the script zips them.
+    pairs = list(zip(said.parts, said.indices, map(str, truth), strict=False))
+    images = [index == right.split(", ")[0] for _, index, right in pairs]
+    cells = [part == right for part, _, right in pairs]
+    whole = len(said.parts) == len(truth)
+    return Score(
+        not said.refused,
+        whole and all(images),
+        whole and all(cells),
+        answers,
+        kinds,
+        **_several(setting, images, cells),
+    )
+
+
+def _several(setting: Setting, images: Sequence[bool], cells: Sequence[bool]) -> dict[str, Any]:
+    """The scores that only several needles have."""
+    if setting.needles == 1:
+        return {}
+    return {
+        "first_index": images[0],
+        "first_exact": cells[0],
+        "all_index": (sum(images), len(images)),
+        "all_exact": (sum(cells), len(cells)),
+    }
+
+
+def _kinds(
+    setting: Setting, truth: Truth, answers: Sequence[Answer], response: Response
+) -> tuple[ErrorKind | None, ...]:
+    pairs = zip(answers, truth, strict=True)
+    kinds = tuple(_kind(setting, right, answer) for answer, right in pairs)
+    refused = response.status == "refused" or (
+        "unparsed" in kinds and response.status == "ok" and is_refusal(response.text)
+    )
+    return tuple("refused" if refused and kind == "unparsed" else kind for kind in kinds)
+
+
+def _kind(setting: Setting, right: Location | None, answer: Answer) -> ErrorKind | None:
+    """What is wrong with one answer."""
+    said = answer.location
+    if answer.kind == "unparsed":
+        return "unparsed"
+    if said is None:
+        return None if right is None else "missed"
+    if right is None:
+        return "hallucinated"
+    size = (setting.images, setting.rows, setting.cols)
+    if not all(1 <= at <= most for at, most in zip(said, size, strict=True)):
+        return "out_of_range"
+    if said.image != right.image:
+        return "wrong_image"
+    return None if said == right else "wrong_cell"
+
+
+# --------------------------------------------------------------------------- rows
+
+
+class Row(msgspec.Struct, kw_only=True):
+    """One model, setting, split and scorer. Scores are shares 0..1, None where not defined."""
+
+    model: str
+    task: str
+    images: int
+    grid: int | str
+    """8 for 8 x 8, "3x5" where rows and columns differ."""
+    rows: int
+    cols: int
+    needles: int
+    split: Literal["positive", "negative"]
+    scorer: Scorer
+    n: int
+    """Samples asked for."""
+    answered: int
+    """Samples that this scorer counts: the denominator of existence, index and exact."""
+    existence: float | None = None
+    index: float | None = None
+    exact: float | None = None
+    first_index: float | None = None
+    first_exact: float | None = None
+    all_index: float | None = None
+    all_exact: float | None = None
+    interval: dict[str, tuple[float, float]] = {}
+    """95 % Wilson interval of each score. Needles of a sample are taken as independent."""
+    bounds: dict[str, tuple[float, float]] = {}
+    """Each score if the samples without an answer were all wrong, and all right."""
+    statuses: dict[str, int] = {}
+    """Samples by their response's status; "missing" were never tried."""
+    kinds: dict[str, int] = {}
+    """Answers (one a needle) by what is wrong with them."""
+
+
+class Tally:
+    """Counts scores of one setting and split; memory does not grow with their number."""
+
+    def __init__(self, setting: Setting, positive: bool, scorer: Scorer) -> None:
+        self.setting, self.positive, self.scorer = setting, positive, scorer
+        self.seen = self.answered = 0
+        self.hits: Counter[str] = Counter()
+        self.of: Counter[str] = Counter()
+        self.statuses: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
+
+    def add(self, truth: Truth, response: Response) -> None:
+        """Count one sample's response."""
+        self.seen += 1
+        self.statuses[response.status] += 1
+        scored = score(self.setting, truth, response, self.scorer)
+        if scored is None:
+            return
+        self.answered += 1
+        self.kinds.update(kind for kind in scored.kinds if kind)
+        for metric in METRICS:
+            value = getattr(scored, metric)
+            if value is not None:
+                hits, of = value if isinstance(value, tuple) else (value, 1)
+                self.hits[metric] += hits
+                self.of[metric] += of
+
+    def row(self, model: str, task: str, asked: int) -> Row:
+        """The row of `asked` samples, the counted ones among them."""
+        setting = self.setting
+        row = Row(
+            model=model,
+            task=task,
+            images=setting.images,
+            grid=setting.grid,
+            rows=setting.rows,
+            cols=setting.cols,
+            needles=setting.needles,
+            split="positive" if self.positive else "negative",
+            scorer=self.scorer,
+            n=asked,
+            answered=self.answered,
+            statuses=dict(sorted(self.statuses.items())),
+            kinds=dict(sorted(self.kinds.items())),
+        )
+        if asked > self.seen:
+            row.statuses["missing"] = asked - self.seen
+        for metric, of in self.of.items():
+            hits = self.hits[metric]
+            unanswered = asked - self.answered
+            if metric.startswith("all_"):
+                unanswered *= setting.needles
+            setattr(row, metric, hits / of)
+            row.interval[metric] = wilson(hits, of)
+            row.bounds[metric] = (hits / (of + unanswered), (hits + unanswered) / (of + unanswered))
+        return row
+
+
+def score_run(run: Run, scorers: Iterable[str] = SCORERS) -> list[Row]:
+    """A row for each setting, split and scorer of a run, in the order of its plan."""
+    chosen: list[Scorer] = [scorer for scorer in SCORERS if scorer in tuple(scorers)]
+    settings = [Setting.parse(name) for name in run.header.plan]
+    tallies = {
+        (setting, positive): [Tally(setting, positive, scorer) for scorer in chosen]
+        for setting in settings
+        for positive in (True, False)
+    }
+    for record in run.outcomes():
+        setting, _ = parse_sample_id(record.sample)
+        for tally in tallies[setting, record.truth[0] is not None]:
+            tally.add(record.truth, record.response)
+    return list(_rows(run, tallies))
+
+
+def _rows(run: Run, tallies: dict[tuple[Setting, bool], list[Tally]]) -> Iterator[Row]:
+    for (setting, positive), several in tallies.items():
+        asked = run.header.asked(setting, positive)
+        if asked:
+            for tally in several:
+                yield tally.row(run.header.model, run.header.task, asked)
+
+
+def to_json(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Rows as plain JSON values: the stable output described in docs/score-json.md."""
+    return [msgspec.to_builtins(row) for row in rows]
