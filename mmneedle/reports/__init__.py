@@ -1,0 +1,1 @@
+"""What a person opens: `leaderboard.leaderboard` for tables, `html.write_report` for the page."""

@@ -1,0 +1,309 @@
+"""The report page: one HTML file that holds everything it shows.
+
+No script, no network, nothing outside the file: style, figures and pictures are inside, and a
+content security policy holds the browser to it. What models wrote is untrusted: jinja2 escapes
+all of it, characters that act on their neighbours are spelled out, long answers are cut.
+"""
+
+import base64
+import hashlib
+import json
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import msgspec
+from markupsafe import Markup, escape
+
+from mmneedle import __version__
+from mmneedle.errors import UserError
+from mmneedle.reports import panels
+from mmneedle.reports.entries import Entry, run_names
+from mmneedle.reports.findings import findings
+from mmneedle.reports.gallery import Album, wall
+from mmneedle.reports.leaderboard import Leaderboard, leaderboard
+from mmneedle.reports.panels import KINDS, SCORERS, in_order, named, shaped
+from mmneedle.reports.standings import Cell, Line, Table, chance
+from mmneedle.reports.words import hidden, label, many, percent, short, signed
+from mmneedle.runlog import Run
+from mmneedle.stitching.dataset import DataSet
+from mmneedle.types import Setting
+
+PICTURE_BYTES = 1_900_000
+"""All thumbnails together; base64 makes them a third larger."""
+EXAMPLES = 72
+"""Samples shown in the whole page, shared out over runs and settings; more where a setting's
+errors have more kinds."""
+
+KIND_TEXTS = {
+    "right": "the right cell, or rightly said not to be there",
+    "wrong_cell": "the right image, another cell of it",
+    "wrong_image": "another image",
+    "out_of_range": "a cell that the haystack does not have",
+    "missed": "there, but the model says it is not",
+    "hallucinated": "not there, but the model names a cell",
+    "unparsed": "no answer could be read from the text",
+    "refused": "the model or its provider declined",
+    "no_answer": "the request failed; not counted in any score",
+}
+
+
+def write_report(runs: Sequence[Run], out: Path, *, datasets: Sequence[Path | str] = ()) -> Path:
+    """Write the report of one run or several as one HTML file.
+
+    Args:
+        runs: run folders, opened; each gets a section.
+        out: the file to write, whole or not at all.
+        datasets: folders of data sets that are not where their runs saw them.
+
+    Raises:
+        UserError: no runs, or a folder in `datasets` that holds no data set.
+    """
+    if not runs:
+        raise UserError("a report needs at least one run")
+    text = render_report(runs, datasets=datasets)
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(out.name + ".partial")
+    partial.write_text(text, encoding="utf-8", newline="\n", errors="replace")
+    partial.replace(out)
+    return out
+
+
+def render_report(runs: Sequence[Run], *, datasets: Sequence[Path | str] = ()) -> str:
+    """The page as text. Made of the runs alone: the same runs give the same page."""
+    shelf = _Shelf(datasets)
+    board = leaderboard(runs)
+    tables = [table for table in board.tables() if table.scorer == SCORERS[0]]
+    sections, album = _sections(runs, board, shelf)
+    environment = _environment()
+    style = _style(environment)
+    return environment.get_template("report.html.j2").render(
+        title=_title(runs),
+        lead=_lead(board),
+        policy=_policy(style),
+        style=Markup(style),
+        version=__version__,
+        runs=sections,
+        comparison=[_comparison(table) for table in tables] if len(runs) > 1 else [],
+        notes=[_prose(note) for note in board.notes()],
+        kinds=KINDS,
+        kind_texts=KIND_TEXTS,
+        definitions=album.definitions(),
+    )
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mmneedle.reports"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "signed": signed, "show": show}
+    return environment
+
+
+def _style(environment: jinja2.Environment) -> str:
+    assert environment.loader
+    return environment.loader.get_source(environment, "report.css")[0]
+
+
+def _policy(style: str) -> str:
+    """Nothing is loaded, nothing runs; of styles only ours, by its hash."""
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
+        "form-action 'none'"
+    )
+
+
+def _title(runs: Sequence[Run]) -> str:
+    models = list(dict.fromkeys(run.header.model for run in runs))
+    return models[0] if len(models) == 1 else f"{len(models)} models compared"
+
+
+def _lead(board: Leaderboard) -> str:
+    settings = len({entry.setting for entry in board.entries})
+    asked = sum(entry.n for entry in board.entries if entry.scorer == SCORERS[0])
+    return (
+        f"{many(settings, 'setting')}, {many(asked, 'question')}. Each shows one or more images, "
+        "every image a grid of photos, and asks where the photo with a given caption is. Half the "
+        "captions belong to no photo there; then the right answer is −1."
+    )
+
+
+# --------------------------------------------------------------------------- untrusted text
+
+
+def show(text: str) -> Markup:
+    """Somebody's words as HTML, with every character that hides or turns others spelled out."""
+    parts: list[str] = []
+    for char in text:
+        if hidden(char):
+            parts.append(f'<span class="ctl">U+{ord(char):04X}</span>')
+        else:
+            parts.append(str(escape(char)))
+    return Markup("".join(parts))
+
+
+def _prose(markdown: str) -> Markup:
+    """A note of ours: `code` becomes code, escapes are taken back, the rest is text."""
+    pieces = markdown.replace("\\*", "*").split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(piece) if i % 2 else escape(piece)
+        for i, piece in enumerate(pieces)
+    )
+
+
+# --------------------------------------------------------------------------- data sets
+
+
+class _Shelf:
+    """The data sets of runs, opened once each; a word on those that are not to be had."""
+
+    def __init__(self, folders: Sequence[Path | str]) -> None:
+        opened = [DataSet.open(folder) for folder in folders]
+        self.found = {dataset.fingerprint: dataset for dataset in opened}
+
+    def dataset(self, run: Run) -> tuple[DataSet | None, str | None]:
+        """The run's data set, or why it cannot be shown."""
+        mark, path = run.header.dataset_fingerprint, str(run.header.dataset_path)
+        if mark not in self.found:
+            try:
+                dataset = DataSet.open(path)
+            except (UserError, OSError):
+                return None, f"There is no data set at {path} now, so captions and pictures miss."
+            if dataset.fingerprint != mark:
+                return None, (
+                    f"The data set at {path} is another one now (its fingerprint is "
+                    f"{short(dataset.fingerprint)}), so captions and pictures miss."
+                )
+            self.found[mark] = dataset
+        return self.found[mark], None
+
+
+# --------------------------------------------------------------------------- comparison
+
+
+def _comparison(table: Table) -> dict[str, Any]:
+    """What the section that compares models shows of one table."""
+    return {
+        "table": table,
+        "task": table.task,
+        "dataset": short(table.dataset or ""),
+        "settings": [label(setting) for setting in table.settings],
+        "chances": [chance(setting) for setting in table.settings],
+        "mean_chance": statistics.fmean(chance(setting) for setting in table.settings),
+        "lines": [
+            {
+                "label": line.label,
+                "cells": [line.cells.get(setting) for setting in table.settings],
+                "exact": line.mean("exact"),
+                "youden": line.mean("youden"),
+                "asked": line.asked,
+                "coverage": line.coverage,
+            }
+            for line in table.lines
+        ],
+        "notes": [_prose(note) for note in table.notes],
+        "panels": [panels.comparison(table, setting) for setting in table.settings],
+    }
+
+
+# --------------------------------------------------------------------------- one run
+
+
+def _sections(
+    runs: Sequence[Run], board: Leaderboard, shelf: _Shelf
+) -> tuple[list[dict[str, Any]], Album]:
+    found = [sorted(findings(run).values(), key=lambda of: in_order(of.setting)) for run in runs]
+    blocks = sum(map(len, found)) or 1
+    most = EXAMPLES // blocks
+    album = Album(PICTURE_BYTES, blocks)
+    sections = []
+    named = zip(runs, run_names(runs), found, strict=True)
+    for number, (run, name, settings) in enumerate(named, 1):
+        entries = [entry for entry in board.entries if entry.run == name]
+        dataset, missing = shelf.dataset(run)
+        sections.append(
+            {
+                "id": f"run-{number}",
+                "model": run.header.model,
+                "folder": name,
+                "facts": list(_facts(run, name, entries)),
+                "adapter": _pretty(run.header.adapter),
+                "missing_dataset": missing,
+                **_scores(entries),
+                **panels.scores(_cells(entries, SCORERS[0]), _cells(entries, SCORERS[1])),
+                "outcomes": panels.outcomes(entries),
+                "data_path": str(dataset.folder if dataset else run.header.dataset_path),
+                "places": panels.places(settings),
+                "gallery": [wall(of, dataset, album, most) for of in settings],
+            }
+        )
+    return sections, album
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(msgspec.to_builtins(value), indent=1, ensure_ascii=False, sort_keys=True)
+
+
+def _facts(run: Run, name: str, entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
+    header = run.header
+    counted = [entry for entry in entries if entry.scorer == SCORERS[0]]
+    asked = sum(entry.n for entry in counted)
+    answered = sum(entry.answered or 0 for entry in counted)
+    yield "Model", header.model
+    yield "Task", header.task
+    yield "Run", name
+    yield "Begun", str(header.created)
+    yield "Data set", str(header.dataset_path)
+    yield "Fingerprint", short(header.dataset_fingerprint)
+    share = f" ({percent(answered / asked)} %)" if asked else ""
+    yield "Answered", f"{answered:,} of {asked:,}{share}"
+    statuses: dict[str, int] = {}
+    for entry in counted:
+        for status, count in entry.statuses.items():
+            statuses[status] = statuses.get(status, 0) + count
+    yield (
+        "How requests ended",
+        ", ".join(f"{count:,} {status}" for status, count in statuses.items() if count),
+    )
+    shard, shards = header.shard
+    if shards > 1:
+        yield "Shard", f"{shard} of {shards}"
+
+
+def _cells(entries: Sequence[Entry], scorer: str) -> dict[Setting, Cell]:
+    splits: dict[Setting, dict[str, Entry]] = {}
+    for entry in entries:
+        if entry.scorer == scorer:
+            splits.setdefault(entry.setting, {})[entry.split] = entry
+    return {
+        setting: Cell(split.get("positive"), split.get("negative"))
+        for setting, split in sorted(splits.items(), key=lambda pair: in_order(pair[0]))
+    }
+
+
+def _scores(entries: Sequence[Entry]) -> dict[str, Any]:
+    """The cards and the table of scores."""
+    by_scorer = {scorer: _cells(entries, scorer) for scorer in SCORERS}
+    line = Line(label="", origin="run", cells=by_scorer[SCORERS[0]])
+    return {
+        "mean": line,
+        "several": any(setting.needles > 1 for setting in line.cells),
+        "scores": [
+            {
+                "setting": setting,
+                "label": named(setting),
+                "shape": shaped(setting),
+                "chance": chance(setting),
+                "cells": {scorer: by_scorer[scorer].get(setting) for scorer in SCORERS},
+            }
+            for setting in line.cells
+        ],
+    }

@@ -1,0 +1,96 @@
+"""Many runs in one place: tables for a reader, long rows for a script."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+import msgspec
+
+from mmneedle.errors import UserError
+from mmneedle.reports import published as paper
+from mmneedle.reports.entries import Entry, published_entries, run_entries, run_names
+from mmneedle.reports.markdown import markdown_table
+from mmneedle.reports.standings import Table, arrange
+from mmneedle.reports.words import escape, many, short
+from mmneedle.runlog import Run
+
+FORMATS = ("md", "csv", "json")
+
+
+class Leaderboard(msgspec.Struct, frozen=True):
+    """All rows, long; `tables` arranges them for a reader."""
+
+    entries: tuple[Entry, ...]
+    scorer: str
+
+    def render(self, form: str) -> str:
+        """The leaderboard as "md", "csv" or "json"."""
+        if form == "md":
+            return self.markdown()
+        if form == "csv":
+            return self.csv()
+        if form == "json":
+            return self.json()
+        raise UserError(f"no leaderboard format {form!r}: choose one of {', '.join(FORMATS)}")
+
+    def json(self) -> str:
+        """A list of flat objects, the same keys in each."""
+        text = msgspec.json.encode([entry.flat() for entry in self.entries])
+        return msgspec.json.format(text, indent=1).decode() + "\n"
+
+    def csv(self) -> str:
+        """The same rows as CSV (RFC 4180 with LF), an empty field for null."""
+        out = io.StringIO()
+        names = list(self.entries[0].flat()) if self.entries else []
+        writer = csv.DictWriter(out, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(entry.flat() for entry in self.entries)
+        return out.getvalue()
+
+    def tables(self) -> list[Table]:
+        """Rows that can be compared, table by table, best first."""
+        return arrange(self.entries, self.scorer)
+
+    def notes(self) -> list[str]:
+        """What holds for the leaderboard as a whole."""
+        notes = []
+        datasets = {entry.dataset for entry in self.entries if entry.dataset}
+        if len(datasets) > 1:
+            names = ", ".join(f"`{short(name)}`" for name in sorted(datasets))
+            notes.append(
+                f"The runs were made on {len(datasets)} data sets ({names}), so they were asked "
+                "different questions: compare rows within a table, not between tables."
+            )
+        if any(entry.origin == "published" for entry in self.entries):
+            notes.append(
+                "† Published figures, as printed in arXiv:2406.11230v2: other samples than any "
+                "run here, scored by the official script with null responses dropped. Read them "
+                "as a landmark, not as a test."
+            )
+        return notes
+
+    def markdown(self) -> str:
+        """Tables for a reader, in GitHub's markdown."""
+        parts: list[str] = []
+        above: tuple[str, int] | None = None
+        for table in self.tables():
+            if above != (above := (table.task, table.needles)):
+                parts.append(f"## {escape(table.task)}, {many(table.needles, 'needle')}")
+            parts.append(markdown_table(table))
+        return "\n\n".join(parts + self.notes()) + "\n"
+
+
+def leaderboard(
+    runs: Sequence[Run], scorer: str = "robust", published: bool = False
+) -> Leaderboard:
+    """Score runs by `scorer`, and beside it by the paper's; add the paper's own rows on request."""
+    scorers = tuple(dict.fromkeys((scorer, paper.SCORER)))
+    names = run_names(runs)
+    entries = [
+        entry
+        for run, name in zip(runs, names, strict=True)
+        for entry in run_entries(run, name, scorers)
+    ]
+    if published:
+        entries += published_entries()
+    return Leaderboard(tuple(entries), scorer)

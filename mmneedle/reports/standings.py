@@ -1,0 +1,256 @@
+"""Long rows arranged for a reader: models that can be compared, best first.
+
+A table holds one data set and one scorer, so that its order means something: rows of different
+data sets were asked different questions, and published figures were asked questions of their own.
+What a table cannot show (missing answers, unequal samples) stands in its notes.
+"""
+
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from mmneedle.reports import published as paper
+from mmneedle.reports.entries import Entry
+from mmneedle.reports.words import escape, label, percent
+from mmneedle.types import Setting
+
+
+class Cell(msgspec.Struct, frozen=True):
+    """A model on one setting: both splits."""
+
+    positive: Entry | None
+    negative: Entry | None
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The splits that there are."""
+        return [entry for entry in (self.positive, self.negative) if entry is not None]
+
+    @property
+    def sources(self) -> set[str]:
+        """Where the figures of a published row stand."""
+        return {source for entry in self.entries for source in entry.sources.values()}
+
+    @property
+    def exact(self) -> float | None:
+        """Exact accuracy on positives."""
+        return self.positive.value("exact") if self.positive else None
+
+    @property
+    def sensitivity(self) -> float | None:
+        """How often the model says "there" when it is there."""
+        return self.positive.value("existence") if self.positive else None
+
+    @property
+    def specificity(self) -> float | None:
+        """How often the model says "not there" when it is not."""
+        return self.negative.value("existence") if self.negative else None
+
+    @property
+    def youden(self) -> float | None:
+        """Youden's J: sensitivity + specificity - 1; 0 is chance, 1 is perfect."""
+        if self.sensitivity is None or self.specificity is None:
+            return None
+        return self.sensitivity + self.specificity - 1
+
+    @property
+    def youden_interval(self) -> tuple[float, float] | None:
+        """95 % interval of J from the two splits' own (Newcombe, Stat Med 17, 1998, method 10)."""
+        if self.youden is None:
+            return None
+        below = above = 0.0
+        for entry in self.entries:
+            rate, interval = entry.value("existence"), entry.interval.get("existence")
+            if rate is None or interval is None:
+                return None
+            below += (rate - interval[0]) ** 2
+            above += (interval[1] - rate) ** 2
+        return max(-1.0, self.youden - below**0.5), min(1.0, self.youden + above**0.5)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every sample has an answer, as far as is known."""
+        return all(entry.coverage in (None, 1) for entry in self.entries)
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One model's row of a table."""
+
+    label: str
+    origin: str
+    cells: dict[Setting, Cell]
+
+    def mean(self, name: str) -> float | None:
+        """The mean of a cell's property over the settings that have it."""
+        values = [getattr(cell, name) for cell in self.cells.values()]
+        values = [value for value in values if value is not None]
+        return statistics.fmean(values) if values else None
+
+    @property
+    def coverage(self) -> float | None:
+        """The share of all samples of this row that have an answer."""
+        entries = [entry for cell in self.cells.values() for entry in cell.entries]
+        asked = sum(entry.n for entry in entries)
+        if not asked or any(entry.answered is None for entry in entries):
+            return None
+        return sum(entry.answered or 0 for entry in entries) / asked
+
+    @property
+    def asked(self) -> str:
+        """Samples a setting and split: "100", or "50-100" where they differ."""
+        sizes = sorted({entry.n for cell in self.cells.values() for entry in cell.entries})
+        return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}–{sizes[-1]}"
+
+
+class Table(msgspec.Struct, frozen=True):
+    """Models that were asked the same questions and scored by the same scorer, best first."""
+
+    task: str
+    needles: int
+    scorer: str
+    dataset: str | None
+    """None: published figures."""
+    settings: tuple[Setting, ...]
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def published(self) -> bool:
+        """Whether the rows are the paper's."""
+        return self.dataset is None
+
+
+def chance(setting: Setting) -> float:
+    """Exact accuracy of guessing: K distinct cells of the haystack, in order, at random."""
+    value = 1.0
+    for taken in range(setting.needles):
+        value /= max(1, setting.cells - taken)
+    return value
+
+
+def arrange(entries: Sequence[Entry], scorer: str) -> list[Table]:
+    """One table for each task, number of needles, scorer (`scorer` first) and data set.
+
+    Published figures come last, in tables of their own.
+    """
+    groups: dict[tuple[Any, ...], list[Entry]] = {}
+    for entry in entries:
+        others = entry.scorer != scorer
+        published = entry.origin == "published"
+        key = (entry.task, entry.setting.needles, others, published, entry.dataset or "")
+        groups.setdefault(key, []).append(entry)
+    return [_table(groups[key]) for key in sorted(groups)]
+
+
+def _table(entries: Sequence[Entry]) -> Table:
+    """A table of entries that share task, needles, scorer and data set."""
+    chosen = [entry for entry in entries if not entry.repeat]
+    names = _labels(chosen)
+    cells: dict[tuple[str, str | None], dict[Setting, dict[str, Entry]]] = {}
+    for entry in chosen:
+        of_model = cells.setdefault((entry.model, entry.run), {})
+        of_model.setdefault(entry.setting, {})[entry.split] = entry
+    settings = tuple(sorted({entry.setting for entry in chosen}))
+    lines = [
+        Line(
+            label=names[who],
+            origin=chosen[0].origin,
+            cells={
+                setting: Cell(splits.get("positive"), splits.get("negative"))
+                for setting, splits in sorted(by_setting.items())
+            },
+        )
+        for who, by_setting in cells.items()
+    ]
+    lines.sort(key=lambda line: (-len(line.cells), -(line.mean("exact") or 0), line.label.lower()))
+    first = chosen[0]
+    return Table(
+        task=first.task,
+        needles=first.setting.needles,
+        scorer=first.scorer,
+        dataset=first.dataset,
+        settings=settings,
+        lines=tuple(lines),
+        notes=tuple(_notes(lines, settings, [entry for entry in entries if entry.repeat])),
+    )
+
+
+def _labels(entries: Sequence[Entry]) -> dict[tuple[str, str | None], str]:
+    """A name for each run: its model, with the run's folder where two runs share the model."""
+    runs = dict.fromkeys((entry.model, entry.run) for entry in entries)
+    shared = Counter(model for model, _ in runs)
+    return {(model, run): f"{model} ({run})" if shared[model] > 1 else model for model, run in runs}
+
+
+def _notes(
+    lines: Sequence[Line], settings: Sequence[Setting], repeats: Sequence[Entry]
+) -> Iterator[str]:
+    cells = [(line, setting, cell) for line in lines for setting, cell in line.cells.items()]
+    widths = [
+        (high - low) / 2
+        for _, _, cell in cells
+        if cell.positive and cell.positive.interval.get("exact")
+        for low, high in [cell.positive.interval["exact"]]
+    ]
+    if widths and lines[0].origin == "run":
+        yield f"95 % Wilson intervals of Exact reach at most ±{100 * max(widths):.1f} points."
+    if any(len(line.cells) < len(settings) for line in lines):
+        yield "Rows that lack a setting stand below the others: their mean covers fewer settings."
+    yield from _unequal(cells)
+    for line in lines:
+        entries = [entry for cell in line.cells.values() for entry in cell.entries]
+        parts = [_missing(entries, "positive", "exact"), _missing(entries, "negative", "existence")]
+        if any(parts):
+            yield (
+                f"\\* {escape(line.label)} lacks answers; whatever they would be, "
+                f"{'; '.join(filter(None, parts))}."
+            )
+    sources = {source for line in lines for cell in line.cells.values() for source in cell.sources}
+    if sources:
+        yield f"Source: {paper.describe(sorted(sources))}."
+    yield from _repeats(repeats)
+
+
+def _repeats(entries: Sequence[Entry]) -> Iterator[str]:
+    """Figures that are printed elsewhere in the paper too, perhaps otherwise."""
+    again: dict[tuple[str, str, str, str, int], dict[str, list[str]]] = {}
+    for entry in entries:
+        source = paper.describe(entry.sources.values())
+        for metric in entry.printed:
+            places = again.setdefault((entry.model, metric, entry.split, source, entry.n), {})
+            places.setdefault(label(entry.setting), []).append(entry.shown(metric))
+    for (model, metric, split, source, n), places in again.items():
+        figures = "; ".join(f"{where} {', '.join(them)}" for where, them in places.items())
+        yield (
+            f"{escape(model)}: {metric.capitalize()} on {split}s is printed again in {source} "
+            f"({n} samples): {figures}."
+        )
+
+
+def _unequal(cells: Sequence[tuple[Line, Setting, Cell]]) -> Iterator[str]:
+    """Settings whose rows were asked different samples of the same data set."""
+    spans: dict[Setting, set[tuple[int, int]]] = {}
+    for _, setting, cell in cells:
+        for entry in cell.entries:
+            if entry.samples is not None:
+                spans.setdefault(setting, set()).add(entry.samples)
+    differing = [label(setting) for setting, found in sorted(spans.items()) if len(found) > 1]
+    if differing:
+        yield (
+            f"At {', '.join(differing)} the rows were asked different samples of the data set "
+            "(column n): their figures are comparable only within their intervals."
+        )
+
+
+def _missing(entries: Sequence[Entry], split: str, metric: str) -> str | None:
+    """How far missing answers can move a figure, setting by setting; None where none is missing."""
+    ranges = [
+        f"{percent(low)}–{percent(high)} at {label(entry.setting)}"
+        for entry in entries
+        if entry.split == split and entry.coverage not in (None, 1) and metric in entry.bounds
+        for low, high in [entry.bounds[metric]]
+    ]
+    return f"{metric.capitalize()} on {split}s lies within {', '.join(ranges)}" if ranges else None

@@ -1,0 +1,469 @@
+import itertools
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from report_runs import (
+    ONE,
+    TEN,
+    Truth,
+    always_first,
+    always_right,
+    cell_at,
+    ok,
+    only_image_one,
+    text,
+    write_run,
+)
+
+from mmneedle import scoring
+from mmneedle.data.shapes import ShapesSource
+from mmneedle.errors import UserError
+from mmneedle.reports import html
+from mmneedle.reports.findings import TEXT_LIMIT, findings
+from mmneedle.reports.html import render_report, show, write_report
+from mmneedle.runlog import Run
+from mmneedle.stitching.dataset import DataSet, build
+from mmneedle.stitching.tiles import TileFormat
+from mmneedle.types import Location, Response, Setting
+
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+
+
+class Node:
+    """An element with its attributes, its children and its own text."""
+
+    def __init__(self, tag: str, attributes: dict[str, str]) -> None:
+        self.tag, self.attributes = tag, attributes
+        self.children: list[Node | str] = []
+
+    def all(self, tag: str, **wanted: str) -> "list[Node]":
+        """Every element below with this tag and these attributes, in order (class: one of them)."""
+        found = []
+        for child in self.children:
+            if isinstance(child, Node):
+                fits = all(
+                    value in child.attributes.get(name.rstrip("_"), "").split()
+                    for name, value in wanted.items()
+                )
+                found += [child] if child.tag == tag and fits else []
+                found += child.all(tag, **wanted)
+        return found
+
+    @property
+    def text(self) -> str:
+        return "".join(c if isinstance(c, str) else c.text for c in self.children)
+
+
+class Page(HTMLParser):
+    """A page as a tree; fails on tags that do not match."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.root = Node("page", {})
+        self.open = [self.root]
+        self.feed(source)
+        self.close()
+        assert self.open == [self.root]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        node = Node(tag, {name: value or "" for name, value in attrs})
+        self.open[-1].children.append(node)
+        if tag not in VOID:
+            self.open.append(node)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.open[-1].children.append(Node(tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop().tag == tag, f"</{tag}> at {self.getpos()}"
+
+    def handle_data(self, data: str) -> None:
+        self.open[-1].children.append(data)
+
+
+def page(runs: list[Run], **options: object) -> Node:
+    return Page(render_report(runs, **options)).root  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    folder = tmp_path_factory.mktemp("report") / "data"
+    shapes = (Setting(1, 2, 2), Setting(1, 3, 5), Setting(3, 2, 2), Setting(3, 2, 2, 2))
+    tiles = TileFormat(64, 64)
+    return build(folder, ShapesSource(60), dict.fromkeys(shapes, 24), tiles=tiles, workers=1)
+
+
+def all_sorts(setting: Setting, index: int, truth: Truth) -> Response:
+    """Each kind of error in turn, and right answers."""
+    place = truth[0]
+    turn = index // 2 % 7
+    if place is None:
+        return ok("1, 1, 2") if turn in (0, 1) else ok("-1")
+    wrong_cell = place._replace(row=place.row % setting.rows + 1)
+    wrong_image = place._replace(image=place.image % setting.images + 1)
+    far = Location(setting.images + 1, 1, 1)
+    said = [text(truth), "-1", f"{wrong_cell}", f"{wrong_image}", f"{far}", "no idea at all"]
+    return Response(status="refused", text="I cannot help.") if turn == 6 else ok(said[turn])
+
+
+# --------------------------------------------------------------------------- numbers
+
+
+def test_the_numbers_in_the_page_are_those_of_the_score_rows(tmp_path: Path) -> None:
+    counts = {ONE: 40, TEN: 60, Setting(1, 2, 3, 2): 24}
+    run = write_run(tmp_path / "run", only_image_one, counts)
+    (table,) = page([run]).all("table", class_="scores")
+    seen = 0
+    for scorer in ("robust", "paper"):
+        by_setting = {row.attributes["data-setting"]: row for row in table.all("tr", class_=scorer)}
+        for row in scoring.score_run(run, (scorer,)):
+            name = Setting(row.images, row.rows, row.cols, row.needles).name
+            cells = by_setting[name].all("data", class_="existence")
+            shown = cells[0 if row.split == "positive" else 1]
+            assert float(shown.attributes["value"]) == row.existence
+            assert shown.text == f"{100 * row.existence:.1f}"
+            if row.split == "positive":
+                for metric in ("exact", "index"):
+                    (cell,) = by_setting[name].all("data", class_=metric)
+                    assert float(cell.attributes["value"]) == getattr(row, metric)
+                seen += 1
+    assert seen == 6
+
+
+def test_intervals_and_youdens_j_stand_beside_the_scores(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", always_first, {ONE: 40})
+    (row,) = page([run]).all("tr", class_="robust")
+    (positive, _) = scoring.score_run(run, ("robust",))
+    low, high = (100 * end for end in positive.interval["exact"])
+    assert f"{low:.1f}–{high:.1f}" in row.text
+    (youden,) = row.all("data", class_="youden")
+    assert float(youden.attributes["value"]) == 0
+    assert youden.text == "0.00"
+
+
+def test_accuracy_by_image_index_varies_when_the_model_does(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", only_image_one, {TEN: 160})
+    (found,) = findings(run).values()
+    assert [tally.exact_rate for tally in found.images] == [1.0] + [0.0] * 9
+    (figure,) = page([run]).all("svg", class_="columns")
+    (described,) = figure.all("desc")
+    assert described.text.startswith("image 1: cell 100.0 %, image 100.0 % of 8")
+    assert "image 2: cell 0.0 %, image 0.0 % of 8" in described.text
+    heights = [float(bar.attributes["height"]) for bar in figure.all("rect", class_="s0")]
+    assert heights[0] > 0
+    assert heights[1:] == [0] * 9
+
+
+def test_the_cell_map_holds_each_cell_s_own_accuracy(tmp_path: Path) -> None:
+    def only_top_row(setting: Setting, index: int, truth: Truth) -> Response:
+        place = truth[0]
+        return ok(text(truth) if place is None or place.row == 1 else "-1")
+
+    run = write_run(tmp_path / "run", only_top_row, {Setting(2, 2, 3): 48})
+    (figure,) = page([run]).all("svg", class_="map")
+    hints = [title.text for title in figure.all("title")][1:]
+    assert hints[0] == "row 1, column 1: 4 of 4 found"
+    assert hints[5] == "row 2, column 3: 0 of 4 found"
+    assert [t.text for t in figure.all("text", class_="value")] == ["100"] * 3 + ["0"] * 3
+
+
+def test_false_alarms_are_mapped_where_they_point(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", always_first, {TEN: 40})
+    (found,) = findings(run).values()
+    assert found.pointed == [[20, 0], [0, 0]]
+    assert found.pointed_images == [20] + [0] * 9
+    _, alarms = page([run]).all("svg", class_="map")
+    assert "row 1, column 1: named 20 times" in alarms.text
+    silent = write_run(tmp_path / "silent", always_right, {TEN: 40})
+    assert len(page([silent]).all("svg", class_="map")) == 1
+
+
+def test_outcomes_add_up(dataset: DataSet, tmp_path: Path) -> None:
+    counts = dict.fromkeys(dataset.settings, 24)
+    run = write_run(tmp_path / "run", all_sorts, counts, dataset=dataset)
+    for table in page([run]).all("details", class_="numbers"):
+        for row in table.all("tr")[1:]:
+            (head,) = row.all("th")
+            needles = 2 if "K=2" in head.text else 1
+            assert sum(int(cell.text) for cell in row.all("td")) == 12 * needles
+
+
+def test_missing_answers_are_said(tmp_path: Path) -> None:
+    def half(setting: Setting, index: int, truth: Truth) -> Response:
+        return Response(status="timeout", error="no reply") if index < 20 else ok(text(truth))
+
+    run = write_run(tmp_path / "run", half, {ONE: 40})
+    words = page([run]).text
+    assert "10 of 20 answered" in words
+    assert "between 50.0 and 100.0 %" in words
+    assert "20 timeout" in words
+    assert "no answer" in words
+
+
+def test_several_runs_are_compared(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / "first", always_first, {ONE: 40}, model="m/first"),
+        write_run(tmp_path / "right", always_right, {ONE: 40}, model="m/right"),
+    ]
+    root = page(runs)
+    (table,) = root.all("table", class_="models")
+    assert [row.all("th")[0].text for row in table.all("tr")[1:]] == [
+        "m/right",
+        "m/first",
+        "chance",
+    ]
+    assert len(root.all("section", class_="run")) == 2
+    assert page(runs[:1]).all("table", class_="models") == []
+
+
+def test_runs_on_different_data_sets_are_not_compared_silently(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / "a", always_first, {ONE: 8}, model="m/a", fingerprint="a" * 64),
+        write_run(tmp_path / "b", always_first, {ONE: 8}, model="m/b", fingerprint="b" * 64),
+    ]
+    root = page(runs)
+    assert len(root.all("table", class_="models")) == 2
+    assert "2 data sets" in root.all("p", class_="notice")[0].text
+
+
+# --------------------------------------------------------------------------- gallery
+
+
+def test_the_gallery_shows_every_kind_of_error_and_right_answers(
+    dataset: DataSet, tmp_path: Path
+) -> None:
+    shape = Setting(3, 2, 2)
+    run = write_run(tmp_path / "run", all_sorts, {shape: 24}, dataset=dataset)
+    samples = page([run]).all("details", class_="sample")
+    kinds = [sample.all("span", class_="badge")[0].text for sample in samples]
+    assert set(kinds) == {
+        "wrong cell",
+        "wrong image",
+        "no such cell",
+        "missed",
+        "hallucinated",
+        "unreadable",
+        "refused",
+        "right",
+    }
+    assert kinds[-2:] == ["right", "right"]
+    wrong = samples[kinds.index("wrong image")]
+    assert len(wrong.all("svg", class_="shot")) == 2
+    frames = [
+        rect.attributes["class"]
+        for rect in wrong.all("rect")
+        if "frame" in rect.attributes["class"]
+    ]
+    assert frames == ["frame true", "frame given"]
+
+
+def test_the_marked_cell_is_the_true_cell(dataset: DataSet, tmp_path: Path) -> None:
+    shape = Setting(1, 3, 5)
+    run = write_run(tmp_path / "run", always_right, {shape: 24}, dataset=dataset)
+    for sample in page([run]).all("details", class_="sample"):
+        name = sample.all("dd")[0].text
+        place = dataset.sample(name).truth[0]
+        shots = sample.all("svg", class_="shot")
+        assert len(shots) == (place is not None)
+        if place is not None:
+            (frame,) = sample.all("rect", class_="both")[:1]
+            _, _, width, height = map(float, shots[0].attributes["viewbox"].split())
+            x, y = float(frame.attributes["x"]), float(frame.attributes["y"])
+            assert int(x // (width / 5)) + 1 == place.column
+            assert int(y // (height / 3)) + 1 == place.row
+
+
+def test_pictures_show_the_haystack_s_own_images(dataset: DataSet, tmp_path: Path) -> None:
+    import base64
+    import io
+
+    from PIL import Image
+
+    shape = Setting(1, 2, 2)
+    run = write_run(tmp_path / "run", always_right, {shape: 2}, dataset=dataset)
+    root = page([run])
+    (use,) = root.all("use")
+    (image,) = [i for i in root.all("image") if i.attributes["id"] == use.attributes["href"][1:]]
+    file = base64.b64decode(image.attributes["href"].partition(",")[2])
+    shown = Image.open(io.BytesIO(file))
+    sent = Image.open(io.BytesIO(dataset.images(dataset.sample(f"{shape.name}-000000"))[0]))
+    assert shown.size == sent.size  # 128 px: small enough as it is
+    difference = [
+        abs(a - b) for a, b in zip(shown.tobytes(), sent.convert("RGB").tobytes(), strict=True)
+    ]
+    assert sum(difference) / len(difference) < 4
+
+
+def test_without_its_data_set_the_report_still_works(dataset: DataSet, tmp_path: Path) -> None:
+    counts = {Setting(3, 2, 2): 24}
+    run = write_run(tmp_path / "run", all_sorts, counts)
+    root = page([run])
+    assert "There is no data set at" in root.text
+    assert root.all("svg", class_="shot") == []
+    assert len(root.all("details", class_="sample")) > 5
+
+
+def test_a_data_set_that_moved_can_be_named(dataset: DataSet, tmp_path: Path) -> None:
+    counts = {Setting(3, 2, 2): 24}
+    run = write_run(tmp_path / "run", all_sorts, counts, fingerprint=dataset.fingerprint)
+    assert page([run]).all("svg", class_="shot") == []
+    assert page([run], datasets=[dataset.folder]).all("svg", class_="shot")
+
+
+def test_another_data_set_in_its_place_is_not_shown(dataset: DataSet, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", all_sorts, {Setting(3, 2, 2): 24}, dataset=dataset)
+    run.header.dataset_fingerprint = "c" * 64
+    root = page([run])
+    assert "is another one now" in root.text
+    assert root.all("svg", class_="shot") == []
+
+
+def test_the_file_stays_small_and_says_what_it_left_out(
+    dataset: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(tmp_path / "run", all_sorts, {Setting(3, 2, 2): 24}, dataset=dataset)
+    monkeypatch.setattr(html, "PICTURE_BYTES", 20_000)
+    root = page([run])
+    assert root.all("svg", class_="shot")
+    assert "mmneedle show" in root.text
+    assert len(render_report([run])) < 150_000
+
+
+def test_the_first_samples_are_chosen_whatever_order_answers_came_in(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "one", always_first, {ONE: 60})
+    lines = (tmp_path / "one" / "responses.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "one" / "responses.jsonl").write_bytes(b"".join(reversed(lines)))
+    (found,) = findings(one).values()
+    assert [example.index for example in found.examples["hallucinated"]] == [1, 3, 5, 7]
+
+
+# --------------------------------------------------------------------------- the file
+
+
+def test_the_page_is_one_file_that_names_nothing_outside_itself(
+    dataset: DataSet, tmp_path: Path
+) -> None:
+    counts = dict.fromkeys(dataset.settings, 24)
+    run = write_run(tmp_path / "run", all_sorts, counts, dataset=dataset)
+    out = write_report([run], tmp_path / "deep" / "report.html")
+    source = out.read_text(encoding="utf-8")
+    root = Page(source).root
+    assert list(out.parent.iterdir()) == [out]
+    for tag in ("script", "link", "iframe", "object", "embed", "form", "base"):
+        assert root.all(tag) == []
+    for tag in ("img", "image", "use", "a"):
+        for node in root.all(tag):
+            target = node.attributes.get("href") or node.attributes.get("src") or ""
+            assert target.startswith(("#", "data:image/jpeg;base64,")), target
+    assert "style=" not in re.sub(r"<style>.*?</style>", "", source, flags=re.S)
+    (policy,) = [
+        node.attributes["content"] for node in root.all("meta") if "http-equiv" in node.attributes
+    ]
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+
+
+def test_headings_landmarks_and_text_alternatives(dataset: DataSet, tmp_path: Path) -> None:
+    counts = dict.fromkeys(dataset.settings, 24)
+    run = write_run(tmp_path / "run", all_sorts, counts, dataset=dataset)
+    root = page([run])
+    assert len(root.all("main")) == len(root.all("header")) == len(root.all("footer")) == 1
+    levels = [int(tag[1]) for tag in re.findall(r"<(h[1-6])[ >]", render_report([run]))]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+    for figure in root.all("svg"):
+        if figure.attributes.get("role") == "img":
+            assert figure.attributes["aria-label"]
+            assert figure.all("title")[0].text
+        else:
+            assert figure.attributes["aria-hidden"] == "true"
+    names = [
+        node.attributes["id"]
+        for tag in ("section", "h2", "h3")
+        for node in root.all(tag)
+        if "id" in node.attributes
+    ]
+    assert len(names) == len(set(names))
+    for link in root.all("a"):
+        assert link.attributes["href"][1:] in {*names, "main"}
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "</pre></details></main><h1>owned</h1>",
+    "{{ 7 * 7 }} {% raw %}",
+    '"><svg onload=alert(1)>',
+    "javascript:alert(1)",
+]
+
+
+@pytest.mark.parametrize("words", HOSTILE)
+def test_hostile_answers_are_text(words: str, tmp_path: Path) -> None:
+    def answer(setting: Setting, index: int, truth: Truth) -> Response:
+        return Response(status="ok", text=words, reasoning=words, error=words)
+
+    run = write_run(tmp_path / "run", answer, {ONE: 8}, model=f"m/{words}")
+    root = page([run])
+    assert root.all("script") == []
+    assert [node.text for node in root.all("h1")] == [f"m/{words}"]
+    assert words in root.all("pre")[0].text
+    for tag in ("svg", "img", "image"):
+        for node in root.all(tag):
+            assert not [name for name in node.attributes if name.startswith("on")]
+
+
+def test_characters_that_turn_or_hide_text_are_spelled_out(tmp_path: Path) -> None:
+    sly = "1, 1, \u202e2\u202c\u200b\x00\x1b[31m\ufeff"
+    assert show("a\u202eb") == 'a<span class="ctl">U+202E</span>b'
+    run = write_run(tmp_path / "run", lambda s, i, t: ok(sly), {ONE: 8}, model="m\u2066x")
+    source = render_report([run])
+    for char in "\u202e\u202c\u200b\x00\x1b\ufeff\u2066":
+        assert char not in source
+    assert "U+202E" in source
+
+
+def test_a_huge_answer_is_cut_with_a_note(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", lambda s, i, t: ok("x" * 10_000_000), {ONE: 4})
+    source = render_report([run])
+    assert len(source) < 200_000
+    assert "has 10,000,000 characters" in source
+    assert "x" * TEXT_LIMIT in source
+    assert "x" * (TEXT_LIMIT + 1) not in source
+
+
+def test_lone_surrogates_do_not_break_the_file(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", always_right, {ONE: 4})
+    run.header.model = "m/\ud800"
+    out = write_report([run], tmp_path / "report.html")
+    assert "U+D800" in out.read_text(encoding="utf-8")
+
+
+def test_several_needles_are_marked_by_number(dataset: DataSet, tmp_path: Path) -> None:
+    shape = Setting(3, 2, 2, 2)
+
+    def swapped(setting: Setting, index: int, truth: Truth) -> Response:
+        return ok(text(truth[::-1]))
+
+    run = write_run(tmp_path / "run", swapped, {shape: 12}, dataset=dataset)
+    (sample, *_) = page([run]).all("details", class_="sample")
+    labels = {node.text for node in sample.all("text", class_="plate")}
+    assert labels <= {"true 1", "true 2", "given 1", "given 2"}
+    assert {"true 1", "true 2"} <= labels
+    assert "Caption 2" in sample.text
+
+
+def test_a_run_without_a_single_answer(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", lambda s, i, t: None, {ONE: 10})
+    assert "0 of 10" in page([run]).text
+
+
+def test_no_runs_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="at least one run"):
+        write_report([], tmp_path / "report.html")
+
+
+def test_cells_are_numbered_as_haystacks_are() -> None:
+    assert cell_at(Setting(2, 2, 3), 7) == Location(2, 1, 2)
