@@ -75,6 +75,21 @@ def test_positions_are_balanced_in_every_prefix_and_distinct(
         assert max(counts.values()) - min(counts.values()) <= 1
 
 
+@given(st.integers(1, 12), st.integers(1, 8), st.integers(1, 8), st.integers(0, 9))
+@settings(max_examples=60)
+def test_one_needle_is_balanced_over_images_and_over_places(
+    images: int, rows: int, cols: int, seed: int
+) -> None:
+    setting, grid = Setting(images, rows, cols), rows * cols
+    by_image = Counter(dict.fromkeys(range(images), 0))
+    by_place = Counter(dict.fromkeys(range(grid), 0))
+    for (cell,) in positions(seed, setting, 0, setting.cells + 7):
+        by_image[cell // grid] += 1
+        by_place[cell % grid] += 1
+        for counts in (by_image, by_place):
+            assert max(counts.values()) - min(counts.values()) <= 1
+
+
 def test_positions_of_any_range_alone() -> None:
     setting = Setting(2, 3, 3, 5)
     whole = list(positions(5, setting, 0, 50))

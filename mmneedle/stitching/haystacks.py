@@ -141,9 +141,11 @@ class _Stream:
 def positions(seed: int, setting: Setting, start: int, stop: int) -> Iterator[tuple[int, ...]]:
     """The cells (0 … cells-1) of the K needles of positives number start … stop-1.
 
-    Needles walk round and round a random order of all cells, K steps a sample, until every cell
-    had equally many; then a new order is drawn. So the K cells of a sample differ, and in any
-    prefix each cell has the same number of needles, give or take one.
+    Needles walk round and round an order of all cells, K steps a sample, until every cell had
+    equally many; then a new order is drawn. So the K cells of a sample differ, and in any prefix
+    each cell has the same number of needles, give or take one. With one needle the same holds
+    for each image, and for each place in the grid over all images: a few hundred samples make an
+    even heat map of (10, 8).
     """
     cells, needles = setting.cells, setting.needles
     a_round = math.lcm(cells, needles) // needles
@@ -155,8 +157,22 @@ def positions(seed: int, setting: Setting, start: int, stop: int) -> Iterator[tu
 
 @lru_cache(maxsize=8)
 def _order(seed: int, setting: Setting, number: int) -> tuple[int, ...]:
-    raw = np.random.Philox(key=_key(seed, setting, f"order {number}")).random_raw(setting.cells)
-    return tuple(np.argsort(raw, kind="stable").tolist())
+    if setting.needles > 1:  # needles of one sample stand anywhere, also in the same image
+        return tuple(_shuffled(seed, setting, f"order {number}", setting.cells).tolist())
+    grid = setting.rows * setting.cols
+    # Step t takes place t of the grid and image t, both round and round; after each joint period
+    # the images are one step ahead, so every (image, place) comes once.
+    step = np.arange(setting.cells)
+    image = (step + step // math.lcm(setting.images, grid)) % setting.images
+    images = _shuffled(seed, setting, f"images {number}", setting.images)
+    places = _shuffled(seed, setting, f"places {number}", grid)
+    return tuple((images[image] * grid + places[step % grid]).tolist())
+
+
+def _shuffled(seed: int, setting: Setting, purpose: str, count: int) -> NDArray[np.int64]:
+    """0 … count-1 in random order."""
+    raw = np.random.Philox(key=_key(seed, setting, purpose)).random_raw(count)
+    return np.argsort(raw, kind="stable").astype(np.int64)
 
 
 def word(seed: int, setting: Setting, purpose: str) -> int:
