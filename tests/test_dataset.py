@@ -193,12 +193,21 @@ from mmneedle.stitching.dataset import build
 from mmneedle.stitching.tiles import TileFormat
 from mmneedle.types import Setting
 if __name__ == "__main__":
-    build({folder!r}, ShapesSource(2000), {{Setting(10, 8, 8): 40}}, tiles=TileFormat(64, 64))
+    build({folder!r}, ShapesSource(800), {{Setting(10, 8, 8): 40}}, tiles=TileFormat(96, 96))
 """
+LARGE = {Setting(10, 8, 8): 40}
 
 
-@pytest.mark.parametrize("delay", [0.7, 1.2, 2.0])
-def test_killed_while_building_then_built_again(tmp_path: Path, delay: float) -> None:
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    folder = tmp_path_factory.mktemp("undisturbed") / "set"
+    return build(folder, ShapesSource(800), LARGE, tiles=TileFormat(96, 96))
+
+
+@pytest.mark.parametrize("delay", [0.7, 1.2, 1.7])
+def test_killed_while_building_then_built_again(
+    undisturbed: DataSet, tmp_path: Path, delay: float
+) -> None:
     """Whenever the kill comes, there is no data set or a whole one, and a build completes it."""
     folder = tmp_path / "set"
     script = tmp_path / "script.py"
@@ -212,12 +221,10 @@ def test_killed_while_building_then_built_again(tmp_path: Path, delay: float) ->
     else:
         with pytest.raises(UserError, match="no data set here"):
             DataSet.open(folder)
-    setting, tiles = Setting(10, 8, 8), TileFormat(64, 64)
-    again = build(folder, ShapesSource(2000), {setting: 40}, tiles=tiles)
-    fresh = build(tmp_path / "fresh", ShapesSource(2000), {setting: 40}, tiles=tiles)
-    assert everything(again) == everything(fresh)
+    again = build(folder, ShapesSource(800), LARGE, tiles=TileFormat(96, 96))
+    assert everything(again) == everything(undisturbed)
     last = everything(again)[-1]
-    assert again.images(last) == fresh.images(last)
+    assert again.images(last) == undisturbed.images(last)
 
 
 def test_manifest_names_no_photo_folder_in_the_fingerprint(tmp_path: Path) -> None:
