@@ -415,6 +415,14 @@ def test_hostile_answers_are_text(words: str, tmp_path: Path) -> None:
             assert not [name for name in node.attributes if name.startswith("on")]
 
 
+def test_hostile_names_in_notes_are_text(tmp_path: Path) -> None:
+    name = "m/<b>a_b|`c`\u202e"
+    none = write_run(tmp_path / "a", lambda s, i, t: ok("-1") if i else None, {ONE: 8}, model=name)
+    other = write_run(tmp_path / "b", always_right, {ONE: 8})
+    (notes,) = page([none, other]).all("ul", class_="notes")
+    assert "* m/<b>a_b|`c`U+202E lacks answers" in notes.text
+
+
 def test_characters_that_turn_or_hide_text_are_spelled_out(tmp_path: Path) -> None:
     sly = "1, 1, \u202e2\u202c\u200b\x00\x1b[31m\ufeff"
     assert show("a\u202eb") == 'a<span class="ctl">U+202E</span>b'

@@ -20,11 +20,12 @@ from report_runs import (
 from mmneedle import scoring
 from mmneedle.errors import UserError
 from mmneedle.reports import published as paper
-from mmneedle.reports.entries import METRICS, published_entries
+from mmneedle.reports.entries import published_entries
 from mmneedle.reports.leaderboard import Leaderboard, leaderboard
 from mmneedle.reports.standings import chance
 from mmneedle.reports.words import escape, percent
 from mmneedle.runlog import Run
+from mmneedle.scoring import METRICS
 from mmneedle.types import Response, Setting
 
 CSV = Path(paper.__file__).with_name("published.csv")
@@ -202,6 +203,7 @@ def test_missing_answers_are_marked_with_their_range(tmp_path: Path) -> None:
     assert "Exact on positives lies within 70.0–100.0 at (1,2)" in markdown
     (positive,) = [r for r in rows_of(leaderboard([run])) if r["split"] == "positive"][:1]
     assert (positive["n"], positive["answered"], positive["status_timeout"]) == ("10", "7", "2")
+    assert positive["status_missing"] == "1"
     assert float(positive["exact_worst"]) == 0.7
 
 

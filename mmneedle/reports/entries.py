@@ -10,17 +10,11 @@ from mmneedle import scoring
 from mmneedle.reports import published as paper
 from mmneedle.reports.words import percent
 from mmneedle.runlog import Run
+from mmneedle.scoring import METRICS
 from mmneedle.types import ErrorKind, Setting, Status
 
-METRICS = (
-    "existence",
-    "index",
-    "exact",
-    "first_index",
-    "first_exact",
-    "all_index",
-    "all_exact",
-)
+COUNTED = (*get_args(Status), "missing")
+"""How requests ended; "missing" were never sent."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +96,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
             row |= {f"{metric}_low": low, f"{metric}_high": high}
             row |= {f"{metric}_worst": worst, f"{metric}_best": best}
         known = self.answered is not None
-        for status in get_args(Status):
+        for status in COUNTED:
             row[f"status_{status}"] = self.statuses.get(status, 0) if known else None
         for kind in get_args(ErrorKind):
             row[f"kind_{kind}"] = self.kinds.get(kind, 0) if known else None

@@ -12,6 +12,7 @@ from PIL import Image
 from mmneedle.errors import UserError
 from mmneedle.reports.findings import Example, Findings
 from mmneedle.reports.panels import KINDS, SCORERS, named, shaped
+from mmneedle.scoring import Score
 from mmneedle.stitching.dataset import DataSet
 from mmneedle.types import Answer, Location, Sample
 
@@ -58,7 +59,7 @@ def _item(example: Example, dataset: DataSet | None, album: "Album") -> dict[str
         "name": KINDS[kind],
         "captions": [needle.caption for needle in sample.needles] if sample else [],
         "truth": [_place(location) for location in example.truth],
-        "reading": [_reading(answer) for answer in robust.answers] if robust else [],
+        "reading": _readings(robust) if robust else [],
         "paper": _paper(example),
         "response": example.response,
         "text_length": example.text_length,
@@ -93,6 +94,14 @@ def _place(location: Location | None) -> str:
     if location is None:
         return "not there (−1)"
     return f"image {location.image}, row {location.row}, column {location.column}"
+
+
+def _readings(score: Score) -> list[str]:
+    """What each answer says, and what is wrong with it."""
+    return [
+        f"{_reading(answer)} ({KINDS[kind or 'right']})"
+        for answer, kind in zip(score.answers, score.kinds, strict=True)
+    ]
 
 
 def _reading(answer: Answer) -> str:

@@ -88,7 +88,7 @@ def render_report(runs: Sequence[Run], *, datasets: Sequence[Path | str] = ()) -
         version=__version__,
         runs=sections,
         comparison=[_comparison(table) for table in tables] if len(runs) > 1 else [],
-        notes=[_prose(note) for note in board.notes()],
+        notes=board.notes(),
         kinds=KINDS,
         kind_texts=KIND_TEXTS,
         definitions=album.definitions(),
@@ -150,15 +150,6 @@ def show(text: str) -> Markup:
     return Markup("".join(parts))
 
 
-def _prose(markdown: str) -> Markup:
-    """A note of ours: `code` becomes code, escapes are taken back, the rest is text."""
-    pieces = markdown.replace("\\*", "*").split("`")
-    return Markup("").join(
-        Markup("<code>{}</code>").format(piece) if i % 2 else escape(piece)
-        for i, piece in enumerate(pieces)
-    )
-
-
 # --------------------------------------------------------------------------- data sets
 
 
@@ -209,7 +200,7 @@ def _comparison(table: Table) -> dict[str, Any]:
             }
             for line in table.lines
         ],
-        "notes": [_prose(note) for note in table.notes],
+        "notes": table.notes,
         "panels": [panels.comparison(table, setting) for setting in table.settings],
     }
 

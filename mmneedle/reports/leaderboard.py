@@ -52,11 +52,11 @@ class Leaderboard(msgspec.Struct, frozen=True):
         return arrange(self.entries, self.scorer)
 
     def notes(self) -> list[str]:
-        """What holds for the leaderboard as a whole."""
+        """What holds for the leaderboard as a whole, as plain text."""
         notes = []
         datasets = {entry.dataset for entry in self.entries if entry.dataset}
         if len(datasets) > 1:
-            names = ", ".join(f"`{short(name)}`" for name in sorted(datasets))
+            names = ", ".join(map(short, sorted(datasets)))
             notes.append(
                 f"The runs were made on {len(datasets)} data sets ({names}), so they were asked "
                 "different questions: compare rows within a table, not between tables."
@@ -77,7 +77,7 @@ class Leaderboard(msgspec.Struct, frozen=True):
             if above != (above := (table.task, table.needles)):
                 parts.append(f"## {escape(table.task)}, {many(table.needles, 'needle')}")
             parts.append(markdown_table(table))
-        return "\n\n".join(parts + self.notes()) + "\n"
+        return "\n\n".join([*parts, *map(escape, self.notes())]) + "\n"
 
 
 def leaderboard(

@@ -12,7 +12,7 @@ def markdown_table(table: Table) -> str:
     """A heading, Exact, existence, and the notes."""
     parts = [f"### {_heading(table)}", _exact_table(table), _existence_table(table)]
     if table.notes:
-        parts.append("\n".join(f"- {note}" for note in table.notes))
+        parts.append("\n".join(f"- {escape(note)}" for note in table.notes))
     return "\n\n".join(parts)
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from mmneedle.reports import published as paper
 from mmneedle.reports.entries import Entry
-from mmneedle.reports.words import escape, label, percent
+from mmneedle.reports.words import label, percent
 from mmneedle.types import Setting
 
 
@@ -116,6 +116,7 @@ class Table(msgspec.Struct, frozen=True):
     settings: tuple[Setting, ...]
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
+    """Plain text; holds names that somebody else chose."""
 
     @property
     def published(self) -> bool:
@@ -205,7 +206,7 @@ def _notes(
         parts = [_missing(entries, "positive", "exact"), _missing(entries, "negative", "existence")]
         if any(parts):
             yield (
-                f"\\* {escape(line.label)} lacks answers; whatever they would be, "
+                f"* {line.label} lacks answers; whatever they would be, "
                 f"{'; '.join(filter(None, parts))}."
             )
     sources = {source for line in lines for cell in line.cells.values() for source in cell.sources}
@@ -225,7 +226,7 @@ def _repeats(entries: Sequence[Entry]) -> Iterator[str]:
     for (model, metric, split, source, n), places in again.items():
         figures = "; ".join(f"{where} {', '.join(them)}" for where, them in places.items())
         yield (
-            f"{escape(model)}: {metric.capitalize()} on {split}s is printed again in {source} "
+            f"{model}: {metric.capitalize()} on {split}s is printed again in {source} "
             f"({n} samples): {figures}."
         )
 
