@@ -13,13 +13,13 @@ def prompt(setting: Setting, captions: Sequence[str]) -> str:
     """The text that follows a haystack's images and asks for `captions`, one a needle.
 
     "images" and "subimages" are plural only where there are several; a grid that is not square,
-    which the paper does not have, is written rows*cols. White space inside a caption is
-    collapsed, so that each caption stays on its line. Raises ValueError unless there are
-    `setting.needles` captions.
+    which the paper does not have, is written rows*cols. Line breaks inside a caption become
+    spaces, so that it stays on its line; all else is the caption's own. Raises ValueError unless
+    there are `setting.needles` captions.
     """
     if len(captions) != setting.needles:
         raise ValueError(f"{setting.name} asks for {setting.needles} captions, not {len(captions)}")
-    lines = [" ".join(caption.split()) for caption in captions]
+    lines = [" ".join(map(str.strip, caption.splitlines())) for caption in captions]
     if setting.needles == 1:
         return f"{_given(setting)} {_ONE}\nCaption: {lines[0]}"
     numbers = range(1, setting.needles + 1)
