@@ -6,7 +6,7 @@ for several needles. `paper` reproduces the published script's string equality t
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -70,8 +70,14 @@ def score(setting: Setting, truth: Truth, response: Response, scorer: str) -> Sc
     `robust`: existence is right for a positive when a cell was named for every needle, for a
     negative when every needle was said to be absent; index and exact are right only where
     existence is. So Exact <= Index <= Existence. A refusal, an empty and a cut-off answer name
-    nothing: they count, and count as wrong.
+    nothing: they count, and count as wrong. (A cut-off "1, 2, 1" may have been on its way to
+    "1, 2, 10".) A cell that the haystack lacks still says that the needle is there, and its image
+    may be right.
+
+    Raises ValueError on a scorer that is not in SCORERS.
     """
+    if scorer not in SCORERS:
+        raise ValueError(f"no scorer {scorer!r}; there are {', '.join(SCORERS)}")
     if response.status not in ANSWERED:
         return None
     return (_paper if scorer == "paper" else _robust)(setting, truth, response)
@@ -193,23 +199,67 @@ class Row(msgspec.Struct, kw_only=True):
     kinds: dict[str, int] = {}
     """Answers (one a needle) by what is wrong with them."""
 
+    @property
+    def setting(self) -> Setting:
+        """The setting that the row is about."""
+        return Setting(self.images, self.rows, self.cols, self.needles)
+
 
 class Tally:
-    """Counts scores of one setting and split; memory does not grow with their number."""
+    """Counts scores of many settings, sample by sample; memory holds counters only."""
 
-    def __init__(self, setting: Setting, positive: bool, scorer: Scorer) -> None:
-        self.setting, self.positive, self.scorer = setting, positive, scorer
+    def __init__(self, scorers: Iterable[str] = SCORERS) -> None:
+        chosen = set(scorers)
+        self.scorers = [scorer for scorer in SCORERS if scorer in chosen]
+        self._counts: dict[tuple[Setting, bool], dict[Scorer, _Counts]] = {}
+
+    def add(self, setting: Setting, truth: Truth, response: Response) -> None:
+        """Count one sample's response."""
+        for scorer, counts in self._of(setting, truth[0] is not None).items():
+            counts.add(setting, truth, response, scorer)
+
+    def rows(
+        self, model: str, task: str, asked: Mapping[tuple[Setting, bool], int] | None = None
+    ) -> list[Row]:
+        """A row for each setting, split (positives first) and scorer.
+
+        Args:
+            model: the rows' model.
+            task: the rows' task.
+            asked: how many samples were asked of a setting's positives (True) or negatives
+                (False), in the order that the rows shall have; without it, those counted.
+        """
+        if asked is None:
+            order = sorted(self._counts, key=lambda key: (key[0], not key[1]))
+            asked = {key: max(one.seen for one in self._counts[key].values()) for key in order}
+        return [
+            counts.row(setting, positive, scorer, n, model, task)
+            for (setting, positive), n in asked.items()
+            if n
+            for scorer, counts in self._of(setting, positive).items()
+        ]
+
+    def _of(self, setting: Setting, positive: bool) -> "dict[Scorer, _Counts]":
+        key = (setting, positive)
+        if key not in self._counts:
+            self._counts[key] = {scorer: _Counts() for scorer in self.scorers}
+        return self._counts[key]
+
+
+class _Counts:
+    """The counters of one setting, split and scorer."""
+
+    def __init__(self) -> None:
         self.seen = self.answered = 0
         self.hits: Counter[str] = Counter()
         self.of: Counter[str] = Counter()
         self.statuses: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
 
-    def add(self, truth: Truth, response: Response) -> None:
-        """Count one sample's response."""
+    def add(self, setting: Setting, truth: Truth, response: Response, scorer: Scorer) -> None:
         self.seen += 1
         self.statuses[response.status] += 1
-        scored = score(self.setting, truth, response, self.scorer)
+        scored = score(setting, truth, response, scorer)
         if scored is None:
             return
         self.answered += 1
@@ -221,9 +271,9 @@ class Tally:
                 self.hits[metric] += hits
                 self.of[metric] += of
 
-    def row(self, model: str, task: str, asked: int) -> Row:
-        """The row of `asked` samples, the counted ones among them."""
-        setting = self.setting
+    def row(
+        self, setting: Setting, positive: bool, scorer: Scorer, asked: int, model: str, task: str
+    ) -> Row:
         row = Row(
             model=model,
             task=task,
@@ -232,8 +282,8 @@ class Tally:
             rows=setting.rows,
             cols=setting.cols,
             needles=setting.needles,
-            split="positive" if self.positive else "negative",
-            scorer=self.scorer,
+            split="positive" if positive else "negative",
+            scorer=scorer,
             n=asked,
             answered=self.answered,
             statuses=dict(sorted(self.statuses.items())),
@@ -241,39 +291,81 @@ class Tally:
         )
         if asked > self.seen:
             row.statuses["missing"] = asked - self.seen
-        for metric, of in self.of.items():
-            hits = self.hits[metric]
+        for metric in _defined(setting, positive):
+            hits, of = self.hits[metric], self.of[metric]
             unanswered = asked - self.answered
             if metric.startswith("all_"):
                 unanswered *= setting.needles
-            setattr(row, metric, hits / of)
-            row.interval[metric] = wilson(hits, of)
             row.bounds[metric] = (hits / (of + unanswered), (hits + unanswered) / (of + unanswered))
+            if of:
+                setattr(row, metric, hits / of)
+                row.interval[metric] = wilson(hits, of)
         return row
+
+
+def _defined(setting: Setting, positive: bool) -> tuple[str, ...]:
+    """The scores that a setting's positives or negatives have."""
+    if not positive:
+        return ("existence",)
+    return METRICS if setting.needles > 1 else ("existence", "index", "exact")
 
 
 def score_run(run: Run, scorers: Iterable[str] = SCORERS) -> list[Row]:
     """A row for each setting, split and scorer of a run, in the order of its plan."""
-    chosen: list[Scorer] = [scorer for scorer in SCORERS if scorer in tuple(scorers)]
-    settings = [Setting.parse(name) for name in run.header.plan]
-    tallies = {
-        (setting, positive): [Tally(setting, positive, scorer) for scorer in chosen]
-        for setting in settings
-        for positive in (True, False)
-    }
+    tally = Tally(scorers)
     for record in run.outcomes():
         setting, _ = parse_sample_id(record.sample)
-        for tally in tallies[setting, record.truth[0] is not None]:
-            tally.add(record.truth, record.response)
-    return list(_rows(run, tallies))
+        tally.add(setting, record.truth, record.response)
+    asked = {
+        (setting, positive): run.header.asked(setting, positive)
+        for setting in map(Setting.parse, run.header.plan)
+        for positive in (True, False)
+    }
+    return tally.rows(run.header.model, run.header.task, asked)
 
 
-def _rows(run: Run, tallies: dict[tuple[Setting, bool], list[Tally]]) -> Iterator[Row]:
-    for (setting, positive), several in tallies.items():
-        asked = run.header.asked(setting, positive)
-        if asked:
-            for tally in several:
-                yield tally.row(run.header.model, run.header.task, asked)
+class Detection(msgspec.Struct, frozen=True, kw_only=True):
+    """How well a model tells haystacks that hold the needle from those that do not."""
+
+    model: str
+    task: str
+    setting: Setting
+    scorer: Scorer
+    sensitivity: float | None
+    """Existence on positives; None where none was answered."""
+    specificity: float | None
+    """Existence on negatives."""
+
+    @property
+    def youden(self) -> float | None:
+        """Youden's J = sensitivity + specificity - 1 (Youden 1950): 1 is perfect, 0 is chance."""
+        if self.sensitivity is None or self.specificity is None:
+            return None
+        return self.sensitivity + self.specificity - 1
+
+
+def detection(rows: Iterable[Row]) -> list[Detection]:
+    """Both splits of each model, task, setting and scorer side by side, in the rows' order.
+
+    Raises ValueError where two rows are of the same split.
+    """
+    pairs: dict[tuple[str, str, Setting, Scorer], dict[str, float | None]] = {}
+    for row in rows:
+        pair = pairs.setdefault((row.model, row.task, row.setting, row.scorer), {})
+        if row.split in pair:
+            raise ValueError(f"two {row.split} rows of {row.model} at {row.setting.name}")
+        pair[row.split] = row.existence
+    return [
+        Detection(
+            model=model,
+            task=task,
+            setting=setting,
+            scorer=scorer,
+            sensitivity=pair.get("positive"),
+            specificity=pair.get("negative"),
+        )
+        for (model, task, setting, scorer), pair in pairs.items()
+    ]
 
 
 def to_json(rows: Iterable[Row]) -> list[dict[str, Any]]:
