@@ -112,9 +112,9 @@ class StoreFile:
             table = _read(file, meta.size, end - meta.size)
             if len(table) != _TABLE_ROW * meta.tiles or zlib.crc32(table) != meta.table_crc:
                 raise ValueError("its table is damaged")
-        except (OSError, ValueError, msgspec.DecodeError) as error:
+            check_header(meta.header, meta.key.format)
+        except (OSError, ValueError, msgspec.DecodeError, UserError) as error:
             raise _damaged(path, error) from None
-        check_header(meta.header, meta.key.format)
         return cls(path, meta, table)
 
     def intact(self) -> bool:

@@ -36,7 +36,7 @@ from mmneedle.types import Source
 
 __all__ = ["TileFormat", "TileStore", "build_store", "encode_tile"]
 
-_CHUNK = 64  # tiles: a fifth of a second's work, and what a kill can cost a worker
+_CHUNK = 64  # tiles: a third of a second's work, and what a kill can cost a worker
 _FEW = 256  # tiles: fewer are made before workers have started
 
 Report = Callable[[int, int], None]
@@ -55,8 +55,9 @@ def build_store(
     """Build the store of these photos' tiles in a folder, or go on with it, and open it.
 
     A whole store of the same source and format that holds all these photos is taken as it is; if
-    some are missing only those are made. The same photos give the same file, byte for byte, with
-    any number of workers and any number of interruptions. Memory does not grow with the photos.
+    some are missing only those are made, unless Pillow has changed: one store never mixes the tiles
+    of two encoders. The same photos give the same file, byte for byte, with any number of workers
+    and any number of interruptions. Memory does not grow with the photos.
 
     Args:
         folder: made if it does not exist.
