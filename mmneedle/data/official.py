@@ -69,9 +69,10 @@ def score_official(folder: Path | str) -> list[Row]:
         UserError: as `read_official`; a sample of a model and setting in two files.
     """
     tallies: dict[str, Tally] = {}
-    files: dict[tuple[str, Setting, int | str], Path] = {}
+    files: dict[tuple[str, Setting, bool, int | str], Path] = {}
     for entry in read_official(folder):
-        other = files.setdefault((entry.model, entry.setting, entry.id), entry.file)
+        key = (entry.model, entry.setting, entry.truth[0] is not None, entry.id)
+        other = files.setdefault(key, entry.file)
         if other != entry.file:
             raise UserError(
                 f"{entry.file}: sample {entry.id} is in {other} too; give a folder that holds "

@@ -176,11 +176,13 @@ _ABSENT = [
     # Spanish, French, German, Italian, Portuguese, Russian, Dutch
     r"\bno (?:hay|existe|se (?:ha |han )?encontr\w*|se encuentra|coincide|aparece|figura)\b"
     r"|\bningun[ao]\b(?! duda)|\bsin coincidencias?\b",
-    r"\baucune?\b(?! doute)|\bpas de correspondance\b|\bn'(?:apparaît|existe|est) pas (?:présent|trouv)?",
+    r"\baucune?\b(?! doute)|\bpas de correspondance\b"
+    r"|\bn'(?:apparaît|existe) pas\b|\bn'est pas (?:présent|trouv)",
     r"\bkeine?[rsnm]? (?:übereinstimmung|treffer|passende|teilbild|unterbild|bild|der|davon)"
     r"|\bnicht (?:gefunden|vorhanden|enthalten)\b",
     r"\bnessun[ao]?\b(?! dubbio)|\bnon (?:trovat[ao]|presente|esiste|c'è)\b",
-    r"\bnenhuma?\b(?! dúvida)|\bnão (?:há|existe|encontrad[ao]|foi encontrad[ao]|encontrei|está presente)\b",
+    r"\bnenhuma?\b(?! dúvida)"
+    r"|\bnão (?:há|existe|encontrad[ao]|foi encontrad[ao]|encontrei|está presente)\b",
     r"не найден|не обнаружен|нет совпадени|нет подходящ|ни одно|отсутству",
     r"\bgeen (?:overeenkomst|match|van de|enkele)|\bniet gevonden\b",
 ]
@@ -207,8 +209,9 @@ _REFUSED = [
     r"(?:attached |provided |uploaded )?(?:images?|pictures?|photos?|attachments?|files?)\b"
     r"(?! (?:that|which|with|of|match|show|depict|contain))",
     r"\bas an? (?:ai|artificial|large language|language|text)\b",
-    r"\bno (?:images?|pictures?|photos?|attachments?|files?|captions?) (?:(?:were|was|are|is|have been|seem)"
-    r" (?:to be )?)?(?:provided|attached|uploaded|given|included|visible|available)\b",
+    r"\bno (?:images?|pictures?|photos?|attachments?|files?|captions?) "
+    r"(?:(?:were|was|are|is|have been|seem) (?:to be )?)?"
+    r"(?:provided|attached|uploaded|given|included|visible|available)\b",
     r"\b(?:images?|pictures?|photos?) (?:you mentioned )?(?:were|was|are|is)(?: not|n't) "
     r"(?:provided|attached|visible|available|present|included|loading|displayed)\b",
     r"\bplease (?:provide|upload|attach|share|resend)\b",
