@@ -110,9 +110,11 @@ def time_builds(photos: Photos, folder: Path, tiles: int, rounds: int) -> list[d
     result = []
     for number in range(rounds):
         one, two = folder / f"{number}-1", folder / f"{number}-2"
-        plain = time_call(lambda: plain_tiles(photos, tiles))
+        before = time_call(lambda: plain_tiles(photos, tiles // 2))
         single = time_call(partial(build_store, one, photos, range(tiles), FMT, workers=1))
         double = time_call(partial(build_store, two, photos, range(tiles), FMT, workers=2))
+        after = time_call(lambda: plain_tiles(photos, tiles - tiles // 2))
+        plain = Taken(before.cpu + after.cpu, before.clock + after.clock)
         result.append(
             {
                 "plain": tiles / plain.cpu,
@@ -156,9 +158,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--photos", type=Path, help="a folder of JPEG files")
-    parser.add_argument("--tiles", type=int, default=3000, help="tiles of a timed build")
+    parser.add_argument("--tiles", type=int, default=6000, help="tiles of a timed build")
     parser.add_argument("--joined", type=int, default=40_504, help="tiles of the store joined from")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write all rounds' figures to this file")
     arguments = parser.parse_args()
     random.seed(0)

@@ -45,9 +45,7 @@ class Rate:
 class Gate:
     """Lets in at most `limit` at a time; the limit halves on 429 and grows back by one a round.
 
-    This is additive increase, multiplicative decrease, as TCP has it (Chiu and Jain 1989). A
-    storm of 429s halves the limit once, not once a request: only a request that was let in after
-    the last halving can cause the next.
+    This is additive increase, multiplicative decrease, as TCP has it (Chiu and Jain 1989).
     """
 
     def __init__(self, ceiling: int) -> None:
@@ -58,23 +56,31 @@ class Gate:
         self._halved_at = 0.0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def enter(self) -> float:
-        """Wait to be let in. Returns when that was, for `leave`."""
+    async def enter(self) -> None:
+        """Wait to be let in."""
         while self.inside >= int(self.limit):
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             await turn
         self.inside += 1
-        return time.monotonic()
 
-    def leave(self, entered: float, *, rate_limited: bool) -> None:
-        """Go out again, and say whether the provider answered 429."""
-        self.inside -= 1
-        if not rate_limited:
-            self.limit = min(float(self.ceiling), self.limit + 1 / self.limit)
-        elif entered > self._halved_at:
+    def grow(self) -> None:
+        """A request went well."""
+        self.limit = min(float(self.ceiling), self.limit + 1 / self.limit)
+
+    def shrink(self, sent: float) -> None:
+        """A request that was sent at this moment (time.monotonic) came back with 429.
+
+        A storm of 429s halves the limit once, not once a request: only a request that was sent
+        after the last halving can cause the next.
+        """
+        if sent > self._halved_at:
             self.limit = max(1.0, self.limit / 2)
             self._halved_at = time.monotonic()
+
+    def leave(self) -> None:
+        """Go out again."""
+        self.inside -= 1
         for _ in range(int(self.limit) - self.inside):
             self._wake_one()
 

@@ -16,13 +16,14 @@ import hashlib
 import os
 import platform
 import socket
+import threading
 from array import array
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, get_args
+from typing import Any, NamedTuple, Self, get_args
 
 import msgspec
 
@@ -135,9 +136,9 @@ class RunLog:
         self._lock = lock
         self._statuses = {name: bytearray(stop) for name, (_, stop) in header.plan.items()}
         self._file = -1
-        self._waiting: list[tuple[Record, Request | None]] = []
-        self._appended = self._durable = 0  # lines
-        self._turn = asyncio.Lock()
+        self._mutex = threading.Lock()
+        self._batch: list[_Entry] | None = None
+        """Gathers until the writer gets to it; None when none is gathering."""
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="run-log")
         self._broken: UserError | None = None
 
@@ -190,36 +191,31 @@ class RunLog:
         if _replaces(table[index], record.response.status):
             table[index] = _code(record.response.status)
 
-    async def append(self, record: Record, request: Request | None = None) -> None:
-        """Write a line; return when it is on disk.
-
-        Args:
-            record: what to write.
-            request: what was sent; its SHA-256 is taken in the writer's thread and written.
-
-        Raises:
-            UserError: the line could not be written; nothing more can be.
-        """
-        self._waiting.append((record, request))
-        self._appended += 1
-        number = self._appended
-        async with self._turn:
-            if self._durable < number:
-                upto = self._appended
-                # Shielded: one cancelled waiter must not call off the others' write.
-                await asyncio.shield(asyncio.wrap_future(self._flush()))
-                self._durable = upto
+    async def append(self, record: Record) -> None:
+        """Write a line; return when it is on disk. Raises UserError if it cannot be written."""
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        with self._mutex:
+            if self._batch is None:
+                self._batch = []
+                self._writer.submit(self._commit, self._batch)  # begins when the one before ends
+            self._batch.append(_Entry(record, durable))
+        await durable
         self._note(record)
 
-    def _flush(self) -> Future[None]:
-        """Have all that waits written and synced; batches are written one after the other."""
-        batch, self._waiting = self._waiting, []
-        return self._writer.submit(self._write, batch)
+    def _commit(self, batch: "list[_Entry]") -> None:
+        """Close a batch, write and sync it, and tell who waits. In the writer's thread."""
+        with self._mutex:
+            self._batch = None
+        try:
+            self._write(batch)
+        finally:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                batch[0].durable.get_loop().call_soon_threadsafe(_settle, batch, self._broken)
 
-    def _write(self, batch: list[tuple[Record, Request | None]]) -> None:
+    def _write(self, batch: "list[_Entry]") -> None:
         if self._broken:
-            raise self._broken
-        content = b"".join(_line(record, request) for record, request in batch)
+            return
+        content = b"".join(msgspec.json.encode(entry.record) + b"\n" for entry in batch)
         written = 0
         try:
             view = memoryview(content)
@@ -232,7 +228,6 @@ class RunLog:
                 f"{self.path}: cannot be written ({error.strerror}); finished answers are safe, "
                 "the same command goes on from there"
             )
-            raise self._broken from error
 
     def _take_back(self, count: int) -> None:
         """Cut off a half line if the file system lets us; else the next writer does."""
@@ -240,17 +235,15 @@ class RunLog:
             os.ftruncate(self._file, os.fstat(self._file).st_size - count)
 
     def close(self) -> None:
-        """Write what still waits, let go of the run. Raises UserError if that fails."""
+        """Write what still waits, let go of the run. Raises UserError if a write failed."""
         if self._file < 0:
             return
-        try:
-            if self._waiting and not self._broken:
-                self._flush().result()
-        finally:
-            self._writer.shutdown()
-            os.close(self._file)
-            self._file = -1
-            os.close(self._lock)  # lets go of the lock
+        self._writer.shutdown()
+        os.close(self._file)
+        self._file = -1
+        os.close(self._lock)  # lets go of the lock
+        if self._broken:
+            raise self._broken
 
     def __enter__(self) -> Self:
         return self
@@ -264,10 +257,20 @@ class RunLog:
         self.close()
 
 
-def _line(record: Record, request: Request | None) -> bytes:
-    if request is not None:
-        record = msgspec.structs.replace(record, request_sha256=request_digest(request))
-    return msgspec.json.encode(record) + b"\n"
+class _Entry(NamedTuple):
+    """A line to be written, and who is told when it is on disk."""
+
+    record: Record
+    durable: asyncio.Future[None]
+
+
+def _settle(batch: list[_Entry], error: UserError | None) -> None:
+    for entry in batch:
+        if not entry.durable.done():  # else whoever waited was cancelled
+            if error:
+                entry.durable.set_exception(error)
+            else:
+                entry.durable.set_result(None)
 
 
 def _take_lock(folder: Path) -> int:

@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def modules(names: list[str]) -> list[str]:
     """The package's own files among an archive's names, without a leading project folder."""
     parts = [Path(name).parts for name in names]
-    return sorted("/".join(p[p.index("mmneedle") :]) for p in parts if "mmneedle" in p[:2] and p[-1])
+    ours = [path for path in parts if "mmneedle" in path[:2]]
+    return sorted("/".join(path[path.index("mmneedle") :]) for path in ours)
 
 
 def check_contents(names: list[str], expected: list[str]) -> None:
@@ -65,8 +66,9 @@ def use(mmneedle: Path, work: Path) -> None:
 
 def run(*command: str | Path, cwd: Path = ROOT) -> str:
     """Run a command, show it, and return what it printed."""
-    print("+", *(Path(part).name if isinstance(part, Path) else part for part in command), flush=True)
-    done = subprocess.run([*map(str, command)], cwd=cwd, check=True, stdout=subprocess.PIPE, text=True)
+    words = [part.name if isinstance(part, Path) else part for part in command]
+    print("+", *words, flush=True)
+    done = subprocess.run(command, cwd=cwd, check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout
 
 

@@ -26,12 +26,14 @@ KEY = "sk-crash-0123456789"
 CHILD = """
 import sys
 from fakes import FakeDataSet, FakeTask, open_log
+from mmneedle import runner
 from mmneedle.adapters import create
 from mmneedle.errors import UserError
 from mmneedle.pacing import Backoff
 from mmneedle.runner import run
 
-folder, url, samples, connections = sys.argv[1:]
+folder, url, samples, connections, grace = sys.argv[1:]
+runner._GRACE = float(grace)
 data = FakeDataSet(small=int(samples))
 try:
     adapter = create("openai/m", base_url=url)
@@ -47,10 +49,11 @@ sys.exit(bool(summary.missing))
 """
 
 
-def start(folder: Path, server: ChatServer) -> "subprocess.Popen[str]":
+def start(folder: Path, server: ChatServer, grace: float = 30.0) -> "subprocess.Popen[str]":
     """A process that runs all samples; returns when it is about to ask."""
+    arguments = (folder, server.url, SAMPLES, CONNECTIONS, grace)
     process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(folder), server.url, str(SAMPLES), str(CONNECTIONS)],
+        [sys.executable, "-c", CHILD, *map(str, arguments)],
         cwd=Path(__file__).parent,
         env=os.environ | {"OPENAI_API_KEY": KEY},
         stdout=subprocess.PIPE,
@@ -110,7 +113,7 @@ def test_ctrl_c_leaves_a_run_that_can_go_on(tmp_path: Path, number: signal.Signa
         process = start(folder, server)
         wait_until(lambda: len(finished(folder)) >= 20)
         process.send_signal(number)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
         assert process.returncode == 1
         assert "not asked" in out
         assert out.endswith("stopped by hand; the same command goes on from here\n")
@@ -123,15 +126,13 @@ def test_ctrl_c_leaves_a_run_that_can_go_on(tmp_path: Path, number: signal.Signa
 def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with ChatServer(lambda ask: Reply(body=completion().body, delay=3600)) as server:
-        process = start(folder, server)
+        process = start(folder, server, grace=3600)
         wait_until(lambda: server.at_once == CONNECTIONS)
         process.send_signal(signal.SIGINT)
         time.sleep(0.3)
         assert process.poll() is None
-        begun = time.monotonic()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
-        assert time.monotonic() - begun < 2
+        out, err = process.communicate(timeout=60)
         assert (process.returncode, err) == (1, "")
         assert out.startswith(f"0 of {SAMPLES} samples answered")
         server.script = slow
@@ -145,7 +146,7 @@ def test_a_second_process_on_the_same_run_is_refused(tmp_path: Path) -> None:
         first = start(folder, server)
         wait_until(lambda: server.at_once == CONNECTIONS)
         second = start(folder, server)
-        _, err = second.communicate(timeout=20)
+        _, err = second.communicate(timeout=60)
         assert second.returncode == 1
         assert f"run: is being written by process {first.pid} on " in err
         assert err.count("\n") == 1

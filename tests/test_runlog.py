@@ -87,16 +87,10 @@ def test_lines_are_plain_json(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run.json").read_text())["model"] == "fake/model"
 
 
-def test_the_digest_is_over_the_prompt_and_the_images_in_order(tmp_path: Path) -> None:
-    async def append() -> None:
-        await log.append(record(0), request)
-
+def test_the_digest_is_over_the_prompt_and_the_images_in_order() -> None:
     request = FakeTask().request(fake_sample(LARGE, 0))
-    with open_log(tmp_path, DATA, MODEL) as log:
-        asyncio.run(append())
-    expected = hashlib.sha256(request.prompt.encode() + b"".join(request.images)).hexdigest()
-    [read] = Run.open(tmp_path).records()
-    assert read.request_sha256 == expected == request_digest(request)
+    content = request.prompt.encode() + b"".join(request.images)
+    assert request_digest(request) == hashlib.sha256(content).hexdigest()
 
 
 def test_append_returns_when_its_line_is_synced_and_syncs_are_shared(
@@ -374,7 +368,7 @@ def test_a_failing_write_is_one_clear_line_and_leaves_whole_lines(
             assert isinstance(result, UserError)
             assert f"cannot be written ({os.strerror(code)})" in str(result)
 
-    with open_log(tmp_path, DATA, MODEL) as log:
+    with pytest.raises(UserError), open_log(tmp_path, DATA, MODEL) as log:
         asyncio.run(append())
     monkeypatch.undo()
     content = (tmp_path / "responses.jsonl").read_bytes()
@@ -392,11 +386,14 @@ def test_a_failing_sync_does_not_count_as_written(
     def broken(file: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    with open_log(tmp_path, DATA, MODEL) as log:
-        monkeypatch.setattr(os, "fsync", broken)
+    log = open_log(tmp_path, DATA, MODEL)
+    monkeypatch.setattr(os, "fsync", broken)
+    for _ in range(2):  # and it stays so
         with pytest.raises(UserError, match=r"cannot be written \(Input/output error\)"):
             asyncio.run(log.append(record(0)))
-        assert log.status(SMALL, 0) is None
+    assert log.status(SMALL, 0) is None
+    with pytest.raises(UserError, match="cannot be written"):  # even if nobody waited for it
+        log.close()
 
 
 @pytest.fixture

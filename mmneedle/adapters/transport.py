@@ -73,6 +73,16 @@ async def _connect(address: tuple[str, int], timeout: float | None) -> "_Connect
         raise httpx2.ConnectError(str(error)) from error
 
 
+class _Length:
+    """Stands for a body where h11 only wants to know its length."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+
 class _Connection:
     """One connection; `exchange` one request at a time."""
 
@@ -81,13 +91,17 @@ class _Connection:
         self.http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_CHUNK)
 
     async def exchange(self, request: httpx2.Request) -> httpx2.Response:
-        body = await request.aread()
         head = h11.Request(
             method=request.method, target=request.url.raw_path, headers=request.headers.raw
         )
-        # Not awaited: a server may answer, and close, before it has read all of a large body.
-        for part in (head, h11.Data(data=body), h11.EndOfMessage()):
-            self.writer.write(self.http.send(part) or b"")
+        self.writer.write(self.http.send(head) or b"")
+        length = int(request.headers["content-length"])
+        self.http.send_with_data_passthrough(h11.Data(data=_Length(length)))  # type: ignore[arg-type]
+        self.http.send(h11.EndOfMessage())
+        assert isinstance(request.stream, httpx2.AsyncByteStream)
+        # Not waited for: a server may answer, and close, before it has read all of a large body.
+        async for chunk in request.stream:
+            self.writer.write(chunk)
         status, headers, content = 0, httpx2.Headers(), []
         while True:
             event = self.http.next_event()

@@ -36,7 +36,7 @@ from mmneedle.types import Source
 
 __all__ = ["TileFormat", "TileStore", "build_store", "encode_tile"]
 
-_CHUNK = 64  # tiles: a third of a second's work, and what a kill can cost a worker
+_CHUNK = 32  # tiles: a sixth of a second's work, and what a kill can cost a worker
 _FEW = 256  # tiles: fewer are made before workers have started
 
 Report = Callable[[int, int], None]
