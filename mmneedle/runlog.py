@@ -24,11 +24,13 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self, get_args
+from urllib.parse import urlsplit
 
 import msgspec
 
 from mmneedle import __version__
 from mmneedle.errors import UserError
+from mmneedle.files import sync_folder, write_whole
 from mmneedle.types import RETRYABLE, Location, Request, Response, Setting, Status, parse_sample_id
 
 Plan = dict[str, tuple[int, int]]
@@ -84,6 +86,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     sample: str
     truth: tuple[Location | None, ...]
     """The right location of each needle, so that a run can be scored without its data set."""
+    ambiguity: float | None = None
+    """The sample's; so that scores can be read with and without doubtful samples."""
+    hard: bool = False
+    """Whether the sample is a hard negative."""
     attempt: int
     """From 1; a later command that goes on with the run begins anew."""
     at: str
@@ -175,7 +181,7 @@ class RunLog:
             if os.fstat(self._file).st_size > whole:  # a half line: its writer was killed
                 os.ftruncate(self._file, whole)
                 os.fsync(self._file)
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
         except BaseException:
             os.close(self._file)
             raise
@@ -312,7 +318,7 @@ def _merge_header(folder: Path, new: RunHeader) -> RunHeader:
             old, plan=_union(folder, old.plan, new.plan), dataset_path=new.dataset_path
         )
     if merged != old:
-        _write_whole(path, msgspec.json.format(msgspec.json.encode(merged), indent=2) + b"\n")
+        write_whole(path, msgspec.json.format(msgspec.json.encode(merged), indent=2) + b"\n")
     return merged
 
 
@@ -324,8 +330,13 @@ def _differences(old: RunHeader, new: RunHeader) -> Iterator[tuple[str, Any, Any
             yield field.replace("_", " "), one, other
     for key in sorted({*old.adapter, *new.adapter}):
         one, other = old.adapter.get(key), new.adapter.get(key)
-        if one != other:
+        if one != other and not (key == "base_url" and _host(one) == _host(other)):
             yield f"{key} (of the model)", one, other
+
+
+def _host(url: str | None) -> str | None:
+    """A server that was started again may have another port."""
+    return urlsplit(url or "").hostname
 
 
 def _union(folder: Path, old: Plan, new: Plan) -> Plan:
@@ -340,26 +351,6 @@ def _union(folder: Path, old: Plan, new: Plan) -> Plan:
             )
         union[name] = min(start, first), max(stop, last)
     return union
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a small file whole or not at all, and durably."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # --------------------------------------------------------------------------- reading
@@ -403,7 +394,6 @@ def open_runs(paths: Sequence[Path | str]) -> list[Run]:
     """Open run folders; shards of one run become one Run, in the place of its first shard.
 
     A run that was given in part counts its missing shards as unasked, hence as missing answers.
-    A lone shard is read as what it is: a run over its own share.
 
     Raises:
         UserError: no run in a folder, or the same shard of one run twice.
@@ -412,7 +402,7 @@ def open_runs(paths: Sequence[Path | str]) -> list[Run]:
     for path in paths:
         run = Run.open(path)
         groups.setdefault(_family(run), []).append(run)
-    return [_merge_shards(group) if len(group) > 1 else group[0] for group in groups.values()]
+    return [_merge_shards(group) for group in groups.values()]
 
 
 def _family(run: Run) -> bytes:
@@ -420,7 +410,9 @@ def _family(run: Run) -> bytes:
     header = run.header
     if header.shard[1] == 1:
         return str(run.folder.resolve()).encode()
-    identity = (header.model, header.task, header.dataset_fingerprint, header.adapter)
+    # Every shard may have a server of its own.
+    adapter = {key: value for key, value in header.adapter.items() if key != "base_url"}
+    identity = (header.model, header.task, header.dataset_fingerprint, adapter)
     return msgspec.json.encode((*identity, header.shard[1]), order="deterministic")
 
 

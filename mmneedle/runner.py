@@ -258,6 +258,8 @@ class Evaluation:
             record = Record(
                 sample=sample.id,
                 truth=sample.truth,
+                ambiguity=sample.ambiguity,
+                hard=sample.hard,
                 attempt=attempt,
                 at=now(),
                 request_sha256=await _result(digest) if digest else None,

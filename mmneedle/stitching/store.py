@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmneedle.errors import UserError
+from mmneedle.files import sync_folder, unwritable
 from mmneedle.stitching.grid import Plan
 from mmneedle.stitching.jpeg import TileFormat, check_header
 
@@ -155,7 +156,7 @@ def write(path: Path, key: Key, header: bytes, tiles: Iterable[Tile], *, sync: b
                 os.fsync(file.fileno())
         unfinished.replace(path)
         if sync:
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     except OSError as error:
         raise unwritable(path, error) from None
     finally:
@@ -294,11 +295,6 @@ class TileStore:
         )
 
 
-def unwritable(path: Path, error: OSError) -> UserError:
-    """What to say when a file cannot be written."""
-    return UserError(f"{path}: cannot be written ({error.strerror or error})")
-
-
 def _damaged(path: Path, why: Exception) -> UserError:
     return UserError(f"{path}: not a whole tile store ({why}); build it again")
 
@@ -312,11 +308,3 @@ def _read(file: BinaryIO, begin: int, length: int) -> bytes:
     if len(content) != length:
         raise ValueError("it is too short")
     return content
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -6,7 +6,6 @@ of the ids, into FOLDER/tiles.bin, which is renamed into place. FOLDER/lock keep
 out. While a store is built the disk holds its tiles twice.
 """
 
-import fcntl
 import os
 import shutil
 import signal
@@ -29,6 +28,7 @@ import PIL
 from PIL import features
 
 from mmneedle.errors import UserError
+from mmneedle.files import locked, unwritable
 from mmneedle.stitching import store
 from mmneedle.stitching.jpeg import TileFormat, encode_tile, split_tile, tile_header
 from mmneedle.stitching.store import Ids, Key, StoreFile, Tile, TileStore
@@ -82,7 +82,7 @@ def build_store(
     progress = progress or (lambda done, total: None)
     build = _Build(Path(folder), source, fmt, progress)
     if build.parts.exists() or not build.whole(wanted):
-        with _lock(build.folder):
+        with locked(build.folder, "making tiles"):
             if not build.whole(wanted):  # another builder may just have finished
                 build.run(wanted, workers)
             shutil.rmtree(build.parts, ignore_errors=True)
@@ -153,7 +153,7 @@ class _Build:
                 for path in folder.glob("*.partial"):
                     path.unlink()
         except OSError as error:
-            raise store.unwritable(self.parts, error) from None
+            raise unwritable(self.parts, error) from None
 
     def _make(self, photos: list[int], workers: int | None, made: Callable[[int], None]) -> None:
         """Make these tiles; says how many each finished chunk has."""
@@ -284,23 +284,3 @@ def _merged(files: list[StoreFile], target: Ids) -> Iterator[Tile]:
     pairs = zip(owner[chosen].tolist(), place[chosen].tolist(), strict=True)
     for which, run in groupby(pairs, key=itemgetter(0)):
         yield from files[which].tiles(at for _, at in run)
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold a folder, made if need be, against other builders; a killed one holds nothing."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("ab")
-    except OSError as error:
-        raise store.unwritable(folder / "lock", error) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{folder}: another process is making tiles here; wait for it"
-            ) from None
-        except OSError as error:
-            raise store.unwritable(folder / "lock", error) from None
-        yield
