@@ -143,6 +143,18 @@ def test_intervals_and_youdens_j_stand_beside_the_scores(tmp_path: Path) -> None
     assert youden.text == "0.00"
 
 
+def test_several_needles_have_no_chance_level_of_j(tmp_path: Path) -> None:
+    counts = {ONE: 8, Setting(1, 2, 2, 5): 8}
+    runs = [write_run(tmp_path / name, always_first, counts, model=f"m/{name}") for name in "ab"]
+    root = page(runs)
+    one, five = root.all("tr", class_="chance")
+    assert [cell.text for cell in one.all("td")] == ["25.0", "25.0", "0.00", "", ""]
+    assert [cell.text for cell in five.all("td")] == ["–", "–", "–", "", ""]
+    assert "with one needle, 0 is chance" in root.text
+    assert "naming K different cells at random: all K right" in root.text
+    assert "with one needle" not in page([write_run(tmp_path / "c", always_first, {ONE: 8})]).text
+
+
 def test_accuracy_by_image_index_varies_when_the_model_does(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", only_image_one, {TEN: 160})
     (found,) = findings(run).values()

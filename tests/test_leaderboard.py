@@ -243,6 +243,30 @@ def test_several_needles_have_a_table_of_their_own(tmp_path: Path) -> None:
     assert chance(Setting(1, 2, 2, 2)) == pytest.approx(1 / 12)
 
 
+def test_chance_is_said_in_words_and_only_where_there_is_one(tmp_path: Path) -> None:
+    five = {Setting(1, 2, 2, 5): 8, Setting(10, 1, 1, 5): 8}
+    run = write_run(tmp_path / "run", always_first, {ONE: 20, **five})
+    markdown = leaderboard([run]).render("md")
+    one, several = (part.split("### ")[1] for part in markdown.split("## grid, ")[1:])
+    assert "| *chance* | *0.00* | *0.00* |" in one
+    assert "| *chance* | *–* | *–* | *–* |" in several
+    # five needles do not fit four cells; the mean is that of the other setting
+    assert "| *chance* | *–* | *0.0033* | *0.0033* |  |  |" in several
+    assert chance(Setting(1, 2, 2, 5)) is None
+    assert "naming K different cells at random: all K right" in markdown
+    alone = leaderboard([write_run(tmp_path / "one", always_first, {ONE: 20})]).render("md")
+    assert "Chance is the Exact accuracy of always naming a cell, drawn at random" in alone
+    assert "needles" not in alone
+
+
+def test_the_reach_of_intervals_covers_their_longer_side(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", always_right, {ONE: 20})
+    (low, high) = scoring.score_run(run, ("robust",))[0].interval["exact"]
+    assert high == 1
+    markdown = leaderboard([run]).render("md")
+    assert f"reach at most {100 * (1 - low):.1f} points from the score" in markdown
+
+
 @pytest.mark.parametrize(
     ("name", "shown"),
     [

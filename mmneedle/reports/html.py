@@ -8,7 +8,6 @@ all of it, characters that act on their neighbours are spelled out, long answers
 import base64
 import hashlib
 import json
-import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,15 @@ from mmneedle.reports.findings import findings
 from mmneedle.reports.gallery import Album, wall
 from mmneedle.reports.leaderboard import Leaderboard, leaderboard
 from mmneedle.reports.panels import KINDS, SCORERS, in_order, named, shaped
-from mmneedle.reports.standings import Cell, Line, Table, chance
+from mmneedle.reports.standings import (
+    Cell,
+    Line,
+    Table,
+    chance,
+    chance_note,
+    mean_chance,
+    youden_chance,
+)
 from mmneedle.reports.words import hidden, label, many, percent, short, signed
 from mmneedle.runlog import Run
 from mmneedle.stitching.dataset import DataSet
@@ -89,6 +96,8 @@ def render_report(runs: Sequence[Run], *, datasets: Sequence[Path | str] = ()) -
         runs=sections,
         comparison=[_comparison(table) for table in tables] if len(runs) > 1 else [],
         notes=board.notes(),
+        several=(several := any(entry.setting.needles > 1 for entry in board.entries)),
+        chance_note=chance_note(several),
         kinds=KINDS,
         kind_texts=KIND_TEXTS,
         definitions=album.definitions(),
@@ -188,7 +197,8 @@ def _comparison(table: Table) -> dict[str, Any]:
         "dataset": short(table.dataset or ""),
         "settings": [label(setting) for setting in table.settings],
         "chances": [chance(setting) for setting in table.settings],
-        "mean_chance": statistics.fmean(chance(setting) for setting in table.settings),
+        "mean_chance": mean_chance(table.settings),
+        "youden_chance": youden_chance(table.needles),
         "lines": [
             {
                 "label": line.label,

@@ -10,7 +10,7 @@ from mmneedle.errors import UserError
 from mmneedle.reports import published as paper
 from mmneedle.reports.entries import Entry, published_entries, run_entries, run_names
 from mmneedle.reports.markdown import markdown_table
-from mmneedle.reports.standings import Table, arrange
+from mmneedle.reports.standings import Table, arrange, chance_note
 from mmneedle.reports.words import escape, many, short
 from mmneedle.runlog import Run
 
@@ -73,11 +73,15 @@ class Leaderboard(msgspec.Struct, frozen=True):
         """Tables for a reader, in GitHub's markdown."""
         parts: list[str] = []
         above: tuple[str, int] | None = None
-        for table in self.tables():
+        tables = self.tables()
+        for table in tables:
             if above != (above := (table.task, table.needles)):
                 parts.append(f"## {escape(table.task)}, {many(table.needles, 'needle')}")
             parts.append(markdown_table(table))
-        return "\n\n".join([*parts, *map(escape, self.notes())]) + "\n"
+        notes = self.notes()
+        if tables:
+            notes.append(chance_note(several=any(table.needles > 1 for table in tables)))
+        return "\n\n".join([*parts, *map(escape, notes)]) + "\n"
 
 
 def leaderboard(

@@ -1,10 +1,9 @@
 """Standings as GitHub's markdown."""
 
-import statistics
 from collections.abc import Sequence
 
 from mmneedle.reports.entries import Entry
-from mmneedle.reports.standings import Cell, Line, Table, chance
+from mmneedle.reports.standings import Cell, Line, Table, chance, mean_chance, youden_chance
 from mmneedle.reports.words import escape, label, percent, short, signed
 
 
@@ -28,16 +27,8 @@ def _exact_table(table: Table) -> str:
     for line in table.lines:
         cells = [_exact(line.cells.get(setting)) for setting in table.settings]
         rows.append([_name(line), *cells, percent(line.mean("exact")), line.asked, _coverage(line)])
-    guesses = [chance(setting) for setting in table.settings]
-    rows.append(
-        [
-            "*chance*",
-            *(f"*{_small(guess)}*" for guess in guesses),
-            f"*{_small(statistics.fmean(guesses))}*",
-            "",
-            "",
-        ]
-    )
+    guesses = [*map(chance, table.settings), mean_chance(table.settings)]
+    rows.append(["*chance*", *(f"*{_small(guess)}*" for guess in guesses), "", ""])
     return _markdown(rows)
 
 
@@ -47,7 +38,8 @@ def _existence_table(table: Table) -> str:
     for line in table.lines:
         cells = [_existence(line.cells.get(setting)) for setting in table.settings]
         rows.append([_name(line), *cells, signed(line.mean("youden"))])
-    rows.append(["*chance*", *("*0.00*" for _ in columns), "*0.00*"])
+    blind = signed(youden_chance(table.needles))
+    rows.append(["*chance*", *(f"*{blind}*" for _ in columns), f"*{blind}*"])
     return _markdown(rows)
 
 
@@ -85,6 +77,8 @@ def _coverage(line: Line) -> str:
     return "–" if line.coverage is None else f"{percent(line.coverage)} %"
 
 
-def _small(value: float) -> str:
+def _small(value: float | None) -> str:
     """A chance level as per cent: digits enough to see it."""
+    if value is None:
+        return "–"
     return f"{100 * value:.1f}" if value >= 0.01 else f"{100 * value:.2g}"

@@ -106,7 +106,8 @@ def scores(robust: Mapping[Setting, Cell], official: Mapping[Setting, Cell]) -> 
             title="Exact accuracy on positives",
             description="; ".join(
                 f"{row.name}: robust {percent(row.points[0].value)} %, paper "
-                f"{percent(row.points[1].value)} %, chance {percent(row.chance)} %"
+                f"{percent(row.points[1].value)} %"
+                + ("" if row.chance is None else f", chance {percent(row.chance)} %")
                 for row in exact
             ),
         ),

@@ -5,6 +5,7 @@ data sets were asked different questions, and published figures were asked quest
 What a table cannot show (missing answers, unequal samples) stands in its notes.
 """
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -51,7 +52,7 @@ class Cell(msgspec.Struct, frozen=True):
 
     @property
     def youden(self) -> float | None:
-        """Youden's J: sensitivity + specificity - 1; 0 is chance, 1 is perfect."""
+        """Youden's J: sensitivity + specificity - 1; 1 is perfect, `youden_chance` is chance."""
         if self.sensitivity is None or self.specificity is None:
             return None
         return self.sensitivity + self.specificity - 1
@@ -124,12 +125,42 @@ class Table(msgspec.Struct, frozen=True):
         return self.dataset is None
 
 
-def chance(setting: Setting) -> float:
-    """Exact accuracy of guessing: K distinct cells of the haystack, in order, at random."""
-    value = 1.0
-    for taken in range(setting.needles):
-        value /= max(1, setting.cells - taken)
-    return value
+def chance(setting: Setting) -> float | None:
+    """Exact accuracy of naming K different cells of the haystack at random: all K right, in order.
+
+    None where the haystack has fewer than K cells.
+    """
+    if setting.needles > setting.cells:
+        return None
+    return 1 / math.perm(setting.cells, setting.needles)
+
+
+def mean_chance(settings: Sequence[Setting]) -> float | None:
+    """The mean of `chance` over the settings that have one."""
+    known = [value for value in map(chance, settings) if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def youden_chance(needles: int) -> float | None:
+    """J of a model that answers without looking: 0 for one needle.
+
+    None for several: "all were named" and "all are absent" are no complements there, so that J
+    depends on how such a model answers.
+    """
+    return 0.0 if needles == 1 else None
+
+
+def chance_note(several: bool) -> str:
+    """What tables mean by chance."""
+    text = "Chance is the Exact accuracy of always naming a cell, drawn at random"
+    if not several:
+        return f"{text}: one over the number of cells in the haystack."
+    return (
+        f"{text}: one over the number of cells in the haystack; for K needles, of naming K "
+        "different cells at random: all K right. Youden's J has a chance level, 0, for one needle "
+        "only: with several, existence on positives (every needle named) and on negatives (every "
+        "needle absent) are not complements."
+    )
 
 
 def arrange(entries: Sequence[Entry], scorer: str) -> list[Table]:
@@ -190,14 +221,17 @@ def _notes(
     lines: Sequence[Line], settings: Sequence[Setting], repeats: Sequence[Entry]
 ) -> Iterator[str]:
     cells = [(line, setting, cell) for line in lines for setting, cell in line.cells.items()]
-    widths = [
-        (high - low) / 2
+    reaches = [
+        max(high - cell.exact, cell.exact - low)
         for _, _, cell in cells
-        if cell.positive and cell.positive.interval.get("exact")
+        if cell.positive and cell.exact is not None and "exact" in cell.positive.interval
         for low, high in [cell.positive.interval["exact"]]
     ]
-    if widths and lines[0].origin == "run":
-        yield f"95 % Wilson intervals of Exact reach at most ±{100 * max(widths):.1f} points."
+    if reaches and lines[0].origin == "run":
+        yield (
+            "The 95 % Wilson intervals of Exact reach at most "
+            f"{100 * max(reaches):.1f} points from the score."
+        )
     if any(len(line.cells) < len(settings) for line in lines):
         yield "Rows that lack a setting stand below the others: their mean covers fewer settings."
     yield from _unequal(cells)
