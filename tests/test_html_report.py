@@ -1,3 +1,4 @@
+import errno
 import itertools
 import re
 from html.parser import HTMLParser
@@ -22,7 +23,7 @@ from mmneedle.data.shapes import ShapesSource
 from mmneedle.errors import UserError
 from mmneedle.reports import html
 from mmneedle.reports.findings import TEXT_LIMIT, findings
-from mmneedle.reports.html import render_report, show, write_report
+from mmneedle.reports.html import missing_datasets, render_report, show, write_report
 from mmneedle.runlog import Run
 from mmneedle.stitching.dataset import DataSet, build
 from mmneedle.stitching.tiles import TileFormat
@@ -324,6 +325,27 @@ def test_a_data_set_that_moved_can_be_named(dataset: DataSet, tmp_path: Path) ->
     assert page([run], datasets=[dataset.folder]).all("svg", class_="shot")
 
 
+def test_a_named_data_set_of_no_run_is_an_error(dataset: DataSet, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", all_sorts, {Setting(3, 2, 2): 4}, fingerprint="d" * 64)
+    with pytest.raises(UserError) as caught:
+        write_report([run], tmp_path / "report.html", datasets=[dataset.folder])
+    for part in (str(dataset.folder), dataset.fingerprint[:12], "d" * 12):
+        assert part in str(caught.value)
+    assert dataset.fingerprint not in str(caught.value)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_missing_data_sets_are_told_to_the_caller(dataset: DataSet, tmp_path: Path) -> None:
+    counts = {Setting(3, 2, 2): 4}
+    here = write_run(tmp_path / "here", all_sorts, counts, dataset=dataset)
+    gone = write_run(tmp_path / "gone", all_sorts, counts, fingerprint=dataset.fingerprint)
+    assert missing_datasets([here]) == []
+    (line,) = missing_datasets([gone, here, gone])
+    assert line.startswith(f"There is no data set at {gone.header.dataset_path} now")
+    assert line in page([gone]).text
+    assert missing_datasets([gone], [dataset.folder]) == []
+
+
 def test_another_data_set_in_its_place_is_not_shown(dataset: DataSet, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", all_sorts, {Setting(3, 2, 2): 24}, dataset=dataset)
     run.header.dataset_fingerprint = "c" * 64
@@ -478,6 +500,36 @@ def test_several_needles_are_marked_by_number(dataset: DataSet, tmp_path: Path) 
 def test_a_run_without_a_single_answer(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", lambda s, i, t: None, {ONE: 10})
     assert "0 of 10" in page([run]).text
+
+
+@pytest.mark.parametrize("name", ["folder", "file/report.html"])
+def test_a_report_that_cannot_be_written_is_one_clear_line(name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("kept")
+    run = write_run(tmp_path / "run", always_right, {ONE: 4})
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UserError, match=r"cannot be written \(.+\)$") as caught:
+        write_report([run], tmp_path / name)
+    assert str(caught.value).startswith(f"{tmp_path / name}: ")
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_full_disk_leaves_the_old_report_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, words: str, **options: object) -> int:
+        path.write_bytes(words.encode()[:1000])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = write_run(tmp_path / "run", always_right, {ONE: 4})
+    out = write_report([run], tmp_path / "report.html")
+    before = out.read_bytes()
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        write_report([run], out)
+    assert out.read_bytes() == before
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["report.html", "run"]
 
 
 def test_no_runs_is_a_clear_error(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from markupsafe import Markup, escape
 
 from mmneedle import __version__
 from mmneedle.errors import UserError
+from mmneedle.files import unwritable
 from mmneedle.reports import panels
 from mmneedle.reports.entries import Entry, run_names
 from mmneedle.reports.findings import findings
@@ -66,22 +68,35 @@ def write_report(runs: Sequence[Run], out: Path, *, datasets: Sequence[Path | st
         datasets: folders of data sets that are not where their runs saw them.
 
     Raises:
-        UserError: no runs, or a folder in `datasets` that holds no data set.
+        UserError: no runs; a folder in `datasets` that holds no data set, or one of none of the
+            runs; `out` cannot be written.
     """
     if not runs:
         raise UserError("a report needs at least one run")
-    text = render_report(runs, datasets=datasets)
     out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    text = render_report(runs, datasets=datasets)
     partial = out.with_name(out.name + ".partial")
-    partial.write_text(text, encoding="utf-8", newline="\n", errors="replace")
-    partial.replace(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8", newline="\n", errors="replace")
+        partial.replace(out)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise unwritable(out, error) from error
     return out
+
+
+def missing_datasets(runs: Sequence[Run], datasets: Sequence[Path | str] = ()) -> list[str]:
+    """A line on each data set that a report of these runs would have to do without."""
+    shelf = _Shelf(datasets, runs)
+    lines = [shelf.dataset(run)[1] for run in runs]
+    return list(dict.fromkeys(line for line in lines if line))
 
 
 def render_report(runs: Sequence[Run], *, datasets: Sequence[Path | str] = ()) -> str:
     """The page as text. Made of the runs alone: the same runs give the same page."""
-    shelf = _Shelf(datasets)
+    shelf = _Shelf(datasets, runs)
     board = leaderboard(runs)
     tables = [table for table in board.tables() if table.scorer == SCORERS[0]]
     sections, album = _sections(runs, board, shelf)
@@ -165,9 +180,18 @@ def show(text: str) -> Markup:
 class _Shelf:
     """The data sets of runs, opened once each; a word on those that are not to be had."""
 
-    def __init__(self, folders: Sequence[Path | str]) -> None:
-        opened = [DataSet.open(folder) for folder in folders]
-        self.found = {dataset.fingerprint: dataset for dataset in opened}
+    def __init__(self, folders: Sequence[Path | str], runs: Sequence[Run]) -> None:
+        """Raises UserError for a folder whose data set is of none of the runs."""
+        self.found: dict[str, DataSet] = {}
+        wanted = sorted({run.header.dataset_fingerprint for run in runs})
+        for folder in folders:
+            dataset = DataSet.open(folder)
+            if dataset.fingerprint not in wanted:
+                raise UserError(
+                    f"{folder}: its data set (fingerprint {short(dataset.fingerprint)}) is not "
+                    f"that of a run here ({', '.join(map(short, wanted))})"
+                )
+            self.found[dataset.fingerprint] = dataset
 
     def dataset(self, run: Run) -> tuple[DataSet | None, str | None]:
         """The run's data set, or why it cannot be shown."""
@@ -176,11 +200,13 @@ class _Shelf:
             try:
                 dataset = DataSet.open(path)
             except (UserError, OSError):
-                return None, f"There is no data set at {path} now, so captions and pictures miss."
+                return None, (
+                    f"There is no data set at {path} now, so captions and pictures are missing."
+                )
             if dataset.fingerprint != mark:
                 return None, (
                     f"The data set at {path} is another one now (its fingerprint is "
-                    f"{short(dataset.fingerprint)}), so captions and pictures miss."
+                    f"{short(dataset.fingerprint)}), so captions and pictures are missing."
                 )
             self.found[mark] = dataset
         return self.found[mark], None
