@@ -42,7 +42,9 @@ def main() -> None:
         status = app(standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:  # wrong usage
-        _fail(f"{error.format_message()} (see mmneedle --help)")
+        # Its context knows the verb: "mmneedle build".
+        verb = getattr(getattr(error, "ctx", None), "command_path", "mmneedle")
+        _fail(f"{error.format_message()} (see {verb} --help)")
     except UserError as error:
         _fail(str(error))
     except BrokenPipeError:
@@ -122,17 +124,24 @@ def build(
     source: Annotated[Literal["shapes", "coco"], typer.Option(help="Where photos come from.")],
     photos: Annotated[Path | None, typer.Option(help="coco: photo folder, or its parent.")] = None,
     captions: Annotated[Path | None, typer.Option(help="coco: caption file.")] = None,
-    scenes: Annotated[int, typer.Option(help="shapes: how many distinct scenes.")] = 4000,
-    images: Annotated[str, typer.Option(help="Images a haystack, such as 1,10.")] = "1,10",
-    grid: Annotated[str, typer.Option(help="Grids, such as 1,2,4,8 or 3x5.")] = "2,4,8",
+    scenes: Annotated[
+        int | None, typer.Option(help="shapes: how many distinct scenes (4000).")
+    ] = None,
+    images: Annotated[
+        str | None, typer.Option(help="Images a haystack, such as 1,10 (the default).")
+    ] = None,
+    grid: Annotated[
+        str | None, typer.Option(help="Grids, such as 2,4,8 (the default) or 3x5.")
+    ] = None,
     settings: Annotated[
         str | None, typer.Option(help="Instead of --images and --grid: such as 1x2,10x8.")
     ] = None,
     needles: Annotated[
-        str | None, typer.Option(help="Needles a question, such as 1,2,5.", show_default="1")
+        str | None, typer.Option(help="Needles a question, such as 1,2,5 (default 1).")
     ] = None,
     samples: Annotated[
-        int | None, typer.Option(help="Samples a setting, half of them without a match.", min=1)
+        int | None,
+        typer.Option(help="Samples a setting, half of them without a match (1000).", min=1),
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed, another data set.")] = 0,
     cell: Annotated[str, typer.Option(help="Cell size in pixels: 256 or 320x192.")] = "256",
@@ -158,10 +167,15 @@ def build(
     from mmneedle.stitching.samples import Rules
     from mmneedle.stitching.tiles import TileFormat
 
+    if (images or grid) and (settings or paper):
+        other = "--settings" if settings else "--paper"
+        raise UserError(f"{other} names the settings itself: leave out --images and --grid")
     if paper:
+        if settings:
+            raise UserError("--paper names the settings itself: leave out --settings")
         wanted = arguments.paper_settings(needles)
     else:
-        wanted = arguments.settings(images, grid, needles or "1", settings)
+        wanted = arguments.settings(images or "1,10", grid or "2,4,8", needles or "1", settings)
     count = samples or (arguments.PAPER_SAMPLES if paper else 1000)
     tiles = TileFormat(*arguments.cell(cell), quality, subsampling)
     with progress(quiet=quiet) as report:
@@ -178,25 +192,30 @@ def build(
 
 
 def _source(
-    name: str, photos: Path | None, captions: Path | None, scenes: int, seed: int
+    name: str, photos: Path | None, captions: Path | None, scenes: int | None, seed: int
 ) -> "Source":
     if name == "coco":
         from mmneedle.data.coco import find_coco
 
+        if scenes is not None:
+            raise UserError("--scenes belongs to --source shapes; COCO has its own photos")
         return find_coco(photos, captions)
     from mmneedle.data.shapes import ShapesSource
 
     if photos or captions:
         raise UserError("--photos and --captions belong to --source coco; shapes draws its own")
-    return ShapesSource(scenes, seed)
+    return ShapesSource(4000 if scenes is None else scenes, seed)
 
 
 def _describe(dataset: "DataSet") -> None:
+    from mmneedle.types import sample_id
+
     print(f"{dataset.folder}: fingerprint {dataset.fingerprint[:16]}")
     for setting in dataset.settings:
         print(
             f"  {setting.name}: {dataset.count(setting)} samples of {setting.images} image(s), "
-            f"{setting.rows}x{setting.cols} cells each, {setting.needles} needle(s)"
+            f"{setting.rows}x{setting.cols} cells each, {setting.needles} needle(s), "
+            f"{sample_id(setting, 0)} to {dataset.count(setting) - 1:06d}"
         )
 
 
@@ -220,6 +239,8 @@ def show(
         else:
             _describe(dataset)
     elif out is not None:
+        if as_json:
+            raise UserError("--out writes sample.json itself: leave out --json")
         showing.write_sample(dataset, sample, out)
         print(out)
     else:

@@ -74,9 +74,11 @@ class _InLines:
 
     def __init__(self) -> None:
         self.last = time.monotonic()
+        self.said = ("", 0)
 
     def __call__(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if done >= total or now - self.last >= _EVERY:
-            self.last = now
+        due = done >= total or now - self.last >= _EVERY
+        if due and (what, done) != self.said:
+            self.last, self.said = now, (what, done)
             print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)

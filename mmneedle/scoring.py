@@ -207,6 +207,10 @@ class Row(msgspec.Struct, kw_only=True):
     """Samples by their response's status; "missing" were never tried."""
     kinds: dict[str, int] = {}
     """Answers (one a needle) by what is wrong with them."""
+    run: str = ""
+    """The run's folder; empty for response files of the official code."""
+    dataset: str = ""
+    """The data set's fingerprint: rows of different ones cannot be compared."""
 
     @property
     def setting(self) -> Setting:
@@ -330,7 +334,10 @@ def score_run(run: Run, scorers: Iterable[str] = SCORERS) -> list[Row]:
         for setting in map(Setting.parse, run.header.plan)
         for positive in (True, False)
     }
-    return tally.rows(run.header.model, run.header.task, asked)
+    rows = tally.rows(run.header.model, run.header.task, asked)
+    for row in rows:
+        row.run, row.dataset = str(run.folder), run.header.dataset_fingerprint
+    return rows
 
 
 class Detection(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from PIL import Image
 from mmneedle.data.coco import find_coco
 from mmneedle.data.shapes import ShapesSource
 from mmneedle.errors import UserError
+from mmneedle.files import locked
 from mmneedle.stitching.dataset import DataSet, build
 from mmneedle.stitching.samples import Rules
 from mmneedle.stitching.tiles import TileFormat, encode_tile
@@ -167,6 +168,13 @@ def test_what_cannot_be_built_leaves_nothing(
     with pytest.raises(UserError, match=message):
         build(tmp_path / "set", source(), settings, tiles=tiles)
     assert not (tmp_path / "set").exists()
+
+
+def test_two_builds_in_one_folder_are_refused(tmp_path: Path) -> None:
+    refused = pytest.raises(UserError, match="another process is building here")
+    with locked(tmp_path / "set", "building"), refused:
+        build(tmp_path / "set", source(), {A: 2}, tiles=SMALL)
+    assert build(tmp_path / "set", source(), {A: 2}, tiles=SMALL).count(A) == 2
 
 
 def test_opening_what_is_no_data_set(tmp_path: Path) -> None:

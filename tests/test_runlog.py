@@ -323,6 +323,20 @@ def test_a_shard_or_a_run_given_twice_is_refused(tmp_path: Path) -> None:
         open_runs([tmp_path / "c", tmp_path / "a" / ".." / "c"])
 
 
+def test_a_server_may_move_to_another_port_but_not_to_another_host(tmp_path: Path) -> None:
+    def server(url: str) -> dict[str, str]:
+        return {"adapter": "openai", "base_url": url}
+
+    write(tmp_path / "a", record(0), adapter=server("http://127.0.0.1:8000/v1"))
+    write(tmp_path / "a", record(1), adapter=server("http://127.0.0.1:9000/v1"))
+    assert len(statuses(Run.open(tmp_path / "a"))) == 2
+    with pytest.raises(UserError, match="its base_url"):
+        write(tmp_path / "a", record(2), adapter=server("http://elsewhere:8000/v1"))
+    write(tmp_path / "1", record(0), shard=(1, 2), adapter=server("http://one:8000/v1"))
+    write(tmp_path / "2", record(2), shard=(2, 2), adapter=server("http://two:8000/v1"))
+    assert len(open_runs([tmp_path / "1", tmp_path / "2"])) == 1
+
+
 def test_shards_of_different_runs_stay_apart(tmp_path: Path) -> None:
     write(tmp_path / "a", record(0), shard=(1, 2))
     write(tmp_path / "b", record(2), shard=(2, 2), adapter={"adapter": "fake", "p": 1})

@@ -307,15 +307,17 @@ def fake_run(setting, texts, plan, statuses=None):
         model="baseline/fake",
         task="grid",
         plan=plan,
+        dataset_fingerprint="c0ffee",
         asked=lambda at, positive: sum(i % 2 != positive for i in range(*plan[at.name])),
     )
-    return SimpleNamespace(header=header, outcomes=lambda: iter(records))
+    return SimpleNamespace(header=header, folder=Path("runs/fake"), outcomes=lambda: iter(records))
 
 
 def test_missing_answers_are_bounded_never_counted():
     texts = {0: "1, 2, 3", 1: "-1", 2: "1, 1, 1", 3: "1, 2, 3", 4: None, 6: "2, 2, 2"}
     run = fake_run(ONE, texts, {ONE.name: (0, 10)}, {4: "timeout"})
     positive, _, negative, _ = score_run(run)
+    assert (positive.run, positive.dataset) == ("runs/fake", "c0ffee")
     assert (positive.n, positive.answered) == (5, 3)
     assert (positive.existence, positive.index, positive.exact) == (1.0, 2 / 3, 1 / 3)
     assert positive.bounds == {"existence": (0.6, 1.0), "index": (0.4, 0.8), "exact": (0.2, 0.6)}
@@ -417,6 +419,7 @@ def test_the_documented_json():
     for name, pair in documented.pop("interval").items():
         assert plain["interval"][name] == pytest.approx(pair)
     plain.pop("interval")
+    documented |= {"run": "", "dataset": ""}  # a tally alone knows neither
     assert plain == documented
     table = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", text, re.MULTILINE)
     assert [name for names in table for name in re.findall(r"\w+", names)] == list(row)

@@ -13,6 +13,8 @@ def score_table(rows: Sequence["Row"]) -> str:
     """One line a row; the figures of several needles only where there are any, in percent."""
     scores = [name for name in _SCORES if any(getattr(row, name) is not None for row in rows)]
     head = ["model", "images", "grid", "needles", "split", "scorer", "n", "answered"]
+    if len({row.run for row in rows}) > len({row.model for row in rows}):
+        head.insert(1, "run")  # two runs of one model
     lines = [[*head, *(name.replace("_", " ") for name in scores)]]
     lines += [
         [str(getattr(row, name)) for name in head]
@@ -20,7 +22,7 @@ def score_table(rows: Sequence["Row"]) -> str:
         for row in rows
     ]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = {0, 4, 5}  # columns that are no numbers
+    text = [i for i, name in enumerate(head) if name in ("model", "run", "split", "scorer")]
     return "\n".join(
         "  ".join(
             cell.ljust(width) if i in text else cell.rjust(width)

@@ -8,6 +8,7 @@ DIR/tiles/                   the tile store; images are joined from it when aske
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 
 from mmneedle import __version__
 from mmneedle.errors import UserError
+from mmneedle.files import locked, unwritable, write_whole
 from mmneedle.stitching import haystacks
 from mmneedle.stitching.samples import Rules, SampleMaker, cell_of, locate
 from mmneedle.stitching.tiles import TileFormat, TileStore, build_store
@@ -30,7 +32,7 @@ Progress = Callable[[str, int, int], None]
 _SAMPLING = 1
 """Raised when the same recipe begins to give other samples."""
 _GROUP = 256  # samples in a row group: what reading one sample costs
-_OWN = {"dataset.json", "photos.parquet", "samples", "tiles"}
+_OWN = {"dataset.json", "photos.parquet", "samples", "tiles", "lock"}
 
 
 class Manifest(msgspec.Struct):
@@ -95,11 +97,17 @@ class DataSet:
             setting, index = parse_sample_id(name)
         except ValueError:
             raise UserError(
-                f"{name!r} is no sample id; ids look like n10-g8x8-k1-000017 (mmneedle show "
-                f"{self.folder} lists them)"
+                f"no sample {name!r}: ids look like n10-g8x8-k1-000017 (mmneedle show "
+                f"{self.folder} tells which there are)"
             ) from None
-        if sample_id(setting, index) != name or index >= self.count(setting):
-            raise UserError(f"{self.folder}: no sample {name}; it has {self._summary()}")
+        count = self.count(setting)
+        if not count:
+            have = ", ".join(one.name for one in self.settings)
+            raise UserError(f"{self.folder}: no sample {name}; its settings are {have}")
+        if sample_id(setting, index) != name or index >= count:
+            raise UserError(
+                f"{self.folder}: no sample {name}; {setting.name} has 000000 to {count - 1:06d}"
+            )
         return next(self.samples(setting, index, index + 1))
 
     def images(self, sample: Sample) -> tuple[bytes, ...]:
@@ -119,9 +127,6 @@ class DataSet:
 
     def _path(self, setting: Setting) -> Path:
         return self.folder / "samples" / f"{setting.name}.parquet"
-
-    def _summary(self) -> str:
-        return ", ".join(f"{name}: {n}" for name, n in self.manifest.settings.items())
 
 
 def build(
@@ -156,11 +161,21 @@ def build(
     for setting in settings:
         haystacks.check(setting, len(photos))
         tiles.check(setting.rows, setting.cols)
-    manifest = _plan(folder, source, settings, rules, tiles, len(photos))
-    _claim(folder)
+    _check_ours(folder)
+    with locked(folder, "building"):
+        manifest = _plan(folder, source, settings, rules, tiles, len(photos))
+        _build(folder, source, manifest, workers, progress)
+    return DataSet(folder, manifest)
+
+
+def _build(
+    folder: Path, source: Source, manifest: Manifest, workers: int | None, progress: Progress
+) -> None:
+    """Write all files of a data set, the manifest last."""
+    photos = source.photos()
     (folder / "samples").mkdir(parents=True, exist_ok=True)
     _write_photos(folder / "photos.parquet", photos)
-    maker = SampleMaker(photos, rules)
+    maker = SampleMaker(photos, manifest.rules)
     used: set[int] = set()
     for name, count in manifest.settings.items():
         path = folder / "samples" / f"{name}.parquet"
@@ -169,12 +184,13 @@ def build(
         folder / "tiles",
         source,
         sorted(used),
-        tiles,
+        manifest.tiles,
         workers=workers,
         progress=lambda done, total: progress("tiles", done, total),
     )
-    _write(folder / "dataset.json", msgspec.json.format(msgspec.json.encode(manifest), indent=2))
-    return DataSet(folder, manifest)
+    write_whole(
+        folder / "dataset.json", msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    )
 
 
 def fingerprint(identity: Mapping[str, Any], rules: Rules, tiles: TileFormat) -> str:
@@ -197,9 +213,10 @@ def _plan(
     old = _read_manifest(folder)
     if old is not None:
         if old.fingerprint != mark:
+            new = {"source": source.identity(), "rules": rules, "tiles": tiles}
             raise UserError(
-                f"{folder}: holds a data set of another recipe (source, seed, captions, hard "
-                "negatives, cell or quality differ); choose another folder or remove it"
+                f"{folder}: holds a data set of another recipe: {_difference(old, new)}; choose "
+                "another folder or remove it"
             )
         for name, count in old.settings.items():
             counts[name] = max(count, counts.get(name, 0))
@@ -215,11 +232,23 @@ def _plan(
     )
 
 
-def _claim(folder: Path) -> None:
-    """Make the folder, or see that all in it is ours."""
-    if folder.exists() and not folder.is_dir():
+def _difference(old: Manifest, new: dict[str, Any]) -> str:
+    """What sets two recipes apart, in words."""
+    there = {"source": old.identity, "rules": old.rules, "tiles": old.tiles}
+    for part, one in there.items():
+        had, has = msgspec.to_builtins(one), msgspec.to_builtins(new[part])
+        for key in sorted({*had, *has}):
+            if had.get(key) != has.get(key):
+                return f"its {key.replace('_', ' ')} is {had.get(key)!r}, now {has.get(key)!r}"
+    return "it was sampled by another version of mmneedle"
+
+
+def _check_ours(folder: Path) -> None:
+    """See that all that is in the folder belongs to a data set."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
         raise UserError(f"{folder}: is a file; name a folder to build in")
-    folder.mkdir(parents=True, exist_ok=True)
     strangers = sorted(
         item.name for item in folder.iterdir() if item.name.removesuffix(".partial") not in _OWN
     )
@@ -247,8 +276,18 @@ def _write_photos(path: Path, photos: Sequence[Photo]) -> None:
         }
     )
     partial = path.with_name(path.name + ".partial")
-    pq.write_table(table, partial, compression="zstd")
-    partial.replace(path)
+    with _writing(path):
+        pq.write_table(table, partial, compression="zstd")
+        partial.replace(path)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Name the file that cannot be written: Arrow's errors do not."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(path, error) from None
 
 
 def _schema(setting: Setting) -> pa.Schema:
@@ -272,7 +311,7 @@ def write_samples(
     used: set[int] = set()
     partial = path.with_name(path.name + ".partial")
     what = f"samples {setting.name}"
-    with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+    with _writing(path), pq.ParquetWriter(partial, schema, compression="zstd") as writer:
         for start in range(0, count, _GROUP):
             batch = list(maker.samples(setting, start, min(start + _GROUP, count)))
             used.update(*(sample.haystack for sample in batch))
@@ -328,10 +367,3 @@ def _from_table(setting: Setting, start: int, table: pa.Table) -> Iterator[Sampl
             ambiguity=other["ambiguity"],
             hard=other["hard"],
         )
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a small file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
