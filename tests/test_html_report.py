@@ -23,13 +23,13 @@ from mmneedle.data.shapes import ShapesSource
 from mmneedle.errors import UserError
 from mmneedle.reports import html
 from mmneedle.reports.findings import TEXT_LIMIT, findings
-from mmneedle.reports.html import missing_datasets, render_report, show, write_report
+from mmneedle.reports.html import breakable, missing_datasets, render_report, show, write_report
 from mmneedle.runlog import Run
 from mmneedle.stitching.dataset import DataSet, build
 from mmneedle.stitching.tiles import TileFormat
 from mmneedle.types import Location, Response, Setting
 
-VOID = {"meta", "br", "link", "img", "input", "hr"}
+VOID = {"meta", "br", "wbr", "link", "img", "input", "hr"}
 
 
 class Node:
@@ -210,7 +210,8 @@ def test_missing_answers_are_said(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", half, {ONE: 40})
     words = page([run]).text
     assert "10 of 20 answered" in words
-    assert "between 50.0 and 100.0 %" in words
+    assert "(1,2), positives: 10 of 20 answered" in words
+    assert "Exact lies between 50.0 and 100.0 %." in words
     assert "20 timeout" in words
     assert "no answer" in words
 
@@ -229,6 +230,56 @@ def test_several_runs_are_compared(tmp_path: Path) -> None:
     ]
     assert len(root.all("section", class_="run")) == 2
     assert page(runs[:1]).all("table", class_="models") == []
+
+
+def test_two_runs_of_one_model_are_told_apart_everywhere(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / "low", always_first, {ONE: 40}, model="m/x"),
+        write_run(tmp_path / "high", always_right, {ONE: 20}, model="m/x", fingerprint="b" * 64),
+    ]
+    root = page(runs)
+    shown = ["m/x (low)", "m/x (high)"]
+    assert [node.text for node in root.all("h1")] == ["2 runs of m/x"]
+    assert [link.text for link in root.all("nav")[0].all("a")][1:3] == shown
+    assert [run.all("h2")[0].text for run in root.all("section", class_="run")] == shown
+    rows = [table.all("th", scope="row")[0].text for table in root.all("table", class_="models")]
+    assert rows == shown
+    assert "1 setting, 20–40 questions in each of 2 runs." in root.text
+
+
+def test_questions_are_counted_by_model(tmp_path: Path) -> None:
+    counts = {ONE: 1000, TEN: 200}
+    runs = [write_run(tmp_path / name, always_right, counts, model=f"m/{name}") for name in "abc"]
+    assert "2 settings, 1,200 questions to each of 3 models." in page(runs).text
+    assert "2 settings, 1,200 questions. Each" in page(runs[:1]).text
+
+
+def test_names_break_after_their_punctuation(tmp_path: Path) -> None:
+    assert breakable("m/a-b?c=<d") == "m/<wbr>a-<wbr>b?<wbr>c=<wbr>&lt;d"
+
+
+def test_each_number_of_needles_has_tiles_and_comparisons_of_its_own(tmp_path: Path) -> None:
+    counts = {ONE: 8, TEN: 8, Setting(1, 2, 2, 2): 8}
+
+    def one_only(setting: Setting, index: int, truth: Truth) -> Response:
+        return ok(text(truth) if setting.needles == 1 else "no idea")
+
+    runs = [write_run(tmp_path / name, one_only, counts, model=f"m/{name}") for name in "ab"]
+    root = page(runs)
+    run = root.all("section", class_="run")[0]
+    assert [node.text for node in run.all("h3", class_="count")] == ["1 needle", "2 needles"]
+    tiles = [[one.text for one in row.all("dd")] for row in run.all("dl", class_="cards")]
+    assert [(row[0], row[7]) for row in tiles] == [
+        ("100.0 %", "0 is chance, 1 is perfect"),
+        ("0.0 %", "1 is perfect; chance may lie below 0"),
+    ]
+    (comparison,) = [one for one in root.all("section") if one.attributes.get("id") == "comparison"]
+    assert [node.text for node in comparison.all("h3")] == [
+        "Exact accuracy, % of positives: 1 needle",
+        "Exact accuracy, % of positives: 2 needles",
+    ]
+    alone = page([write_run(tmp_path / "c", one_only, {ONE: 8})])
+    assert alone.all("h3", class_="count") == []
 
 
 def test_runs_on_different_data_sets_are_not_compared_silently(tmp_path: Path) -> None:
@@ -499,7 +550,11 @@ def test_several_needles_are_marked_by_number(dataset: DataSet, tmp_path: Path) 
 
 def test_a_run_without_a_single_answer(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", lambda s, i, t: None, {ONE: 10})
-    assert "0 of 10" in page([run]).text
+    root = page([run])
+    assert "Answered0 of 10" in root.text.replace("\n", "")
+    (notice, _) = [node.text for tag in ("div", "p") for node in root.all(tag, class_="notice")]
+    assert notice == "None of the 10 questions was answered, so there are no scores."
+    assert "between" not in notice
 
 
 @pytest.mark.parametrize("name", ["folder", "file/report.html"])

@@ -235,6 +235,21 @@ def test_two_runs_of_one_model_keep_their_own_rows(tmp_path: Path) -> None:
     assert all("baseline/test" in row[0] for row in rows[1:3])
 
 
+def test_a_run_without_answers_is_one_note(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", lambda s, i, t: None, {ONE: 4, TEN: 4})
+    markdown = leaderboard([run]).render("md")
+    assert "- \\* baseline/test has no answers at all.\n" in markdown
+    assert "lies within" not in markdown
+
+
+def test_published_tables_are_those_of_the_needles_that_runs_have(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", always_right, {ONE: 4})
+    needles = [one.needles for one in leaderboard([run], published=True).tables() if one.published]
+    assert needles == [1]
+    needles = [one.needles for one in leaderboard([], published=True).tables()]
+    assert needles == [1, 2, 5]
+
+
 def test_several_needles_have_a_table_of_their_own(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", always_right, {ONE: 20, Setting(1, 2, 2, 2): 20})
     markdown = leaderboard([run]).render("md")

@@ -8,7 +8,8 @@ all of it, characters that act on their neighbours are spelled out, long answers
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from mmneedle.reports.standings import (
     Table,
     chance,
     chance_note,
+    labels,
     mean_chance,
     youden_chance,
 )
@@ -104,7 +106,7 @@ def render_report(runs: Sequence[Run], *, datasets: Sequence[Path | str] = ()) -
     style = _style(environment)
     return environment.get_template("report.html.j2").render(
         title=_title(runs),
-        lead=_lead(board),
+        lead=_lead(runs, board),
         policy=_policy(style),
         style=Markup(style),
         version=__version__,
@@ -127,7 +129,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "signed": signed, "show": show}
+    environment.filters |= {"percent": percent, "signed": signed, "show": show, "name": breakable}
     return environment
 
 
@@ -147,14 +149,27 @@ def _policy(style: str) -> str:
 
 def _title(runs: Sequence[Run]) -> str:
     models = list(dict.fromkeys(run.header.model for run in runs))
-    return models[0] if len(models) == 1 else f"{len(models)} models compared"
+    if len(models) > 1:
+        return f"{len(models)} models compared"
+    return models[0] if len(runs) == 1 else f"{len(runs)} runs of {models[0]}"
 
 
-def _lead(board: Leaderboard) -> str:
+def _lead(runs: Sequence[Run], board: Leaderboard) -> str:
     settings = len({entry.setting for entry in board.entries})
-    asked = sum(entry.n for entry in board.entries if entry.scorer == SCORERS[0])
+    asked = dict.fromkeys(run_names(runs), 0)
+    for entry in board.entries:
+        if entry.run is not None and entry.scorer == SCORERS[0]:
+            asked[entry.run] += entry.n
+    least, most = min(asked.values()), max(asked.values())
+    questions = many(most, "question") if least == most else f"{least:,}–{most:,} questions"
+    if len(runs) > 1:
+        models = len({run.header.model for run in runs})
+        whom = (
+            f"to each of {models} models" if models == len(runs) else f"in each of {len(runs)} runs"
+        )
+        questions = f"{questions} {whom}"
     return (
-        f"{many(settings, 'setting')}, {many(asked, 'question')}. Each shows one or more images, "
+        f"{many(settings, 'setting')}, {questions}. Each shows one or more images, "
         "every image a grid of photos, and asks where the photo with a given caption is. Half the "
         "captions belong to no photo there; then the right answer is −1."
     )
@@ -172,6 +187,11 @@ def show(text: str) -> Markup:
         else:
             parts.append(str(escape(char)))
     return Markup("".join(parts))
+
+
+def breakable(text: str) -> Markup:
+    """A model's name as `show` gives it, which may break after / ? = _ and -, not within words."""
+    return Markup("<wbr>").join(map(show, re.split(r"(?<=[/?=_-])(?=.)", text, flags=re.S)))
 
 
 # --------------------------------------------------------------------------- data sets
@@ -220,6 +240,7 @@ def _comparison(table: Table) -> dict[str, Any]:
     return {
         "table": table,
         "task": table.task,
+        "needles": many(table.needles, "needle"),
         "dataset": short(table.dataset or ""),
         "settings": [label(setting) for setting in table.settings],
         "chances": [chance(setting) for setting in table.settings],
@@ -252,15 +273,16 @@ def _sections(
     most = EXAMPLES // blocks
     album = Album(PICTURE_BYTES, blocks)
     sections = []
-    named = zip(runs, run_names(runs), found, strict=True)
+    names = run_names(runs)
+    shown = labels((run.header.model, name) for run, name in zip(runs, names, strict=True))
+    named = zip(runs, names, found, strict=True)
     for number, (run, name, settings) in enumerate(named, 1):
         entries = [entry for entry in board.entries if entry.run == name]
         dataset, missing = shelf.dataset(run)
         sections.append(
             {
                 "id": f"run-{number}",
-                "model": run.header.model,
-                "folder": name,
+                "label": shown[run.header.model, name],
                 "facts": list(_facts(run, name, entries)),
                 "adapter": _pretty(run.header.adapter),
                 "missing_dataset": missing,
@@ -319,10 +341,18 @@ def _cells(entries: Sequence[Entry], scorer: str) -> dict[Setting, Cell]:
 def _scores(entries: Sequence[Entry]) -> dict[str, Any]:
     """The cards and the table of scores."""
     by_scorer = {scorer: _cells(entries, scorer) for scorer in SCORERS}
-    line = Line(label="", origin="run", cells=by_scorer[SCORERS[0]])
+    cells = by_scorer[SCORERS[0]]
+    counts = sorted({setting.needles for setting in cells})
     return {
-        "mean": line,
-        "several": any(setting.needles > 1 for setting in line.cells),
+        "means": [
+            (
+                count,
+                Line("", "run", {at: cell for at, cell in cells.items() if at.needles == count}),
+            )
+            for count in counts
+        ],
+        "several": counts[-1:] > [1],
+        "gaps": _gaps(cells),
         "scores": [
             {
                 "setting": setting,
@@ -331,6 +361,28 @@ def _scores(entries: Sequence[Entry]) -> dict[str, Any]:
                 "chance": chance(setting),
                 "cells": {scorer: by_scorer[scorer].get(setting) for scorer in SCORERS},
             }
-            for setting in line.cells
+            for setting in cells
         ],
     }
+
+
+def _gaps(cells: Mapping[Setting, Cell]) -> list[str]:
+    """What to say about questions without an answer."""
+    entries = [(setting, entry) for setting, cell in cells.items() for entry in cell.entries]
+    if not any(entry.answered for _, entry in entries):
+        asked = sum(entry.n for _, entry in entries)
+        return [f"None of the {many(asked, 'question')} was answered, so there are no scores."]
+    lines = []
+    for setting, entry in entries:
+        if entry.coverage in (None, 1):
+            continue
+        text = f"{named(setting)}, {entry.split}s: {entry.answered} of {entry.n} answered"
+        metric = "exact" if entry.split == "positive" else "existence"
+        if entry.answered and metric in entry.bounds:
+            low, high = map(percent, entry.bounds[metric])
+            text += (
+                "; whatever the others would have been, "
+                f"{metric.capitalize()} lies between {low} and {high} %"
+            )
+        lines.append(f"{text}.")
+    return lines

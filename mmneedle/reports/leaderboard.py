@@ -48,8 +48,13 @@ class Leaderboard(msgspec.Struct, frozen=True):
         return out.getvalue()
 
     def tables(self) -> list[Table]:
-        """Rows that can be compared, table by table, best first."""
-        return arrange(self.entries, self.scorer)
+        """Rows that can be compared, table by table, best first.
+
+        Beside runs, published rows are shown only for as many needles as the runs have.
+        """
+        needles = {entry.setting.needles for entry in self.entries if entry.origin == "run"}
+        shown = [entry for entry in self.entries if not needles or entry.setting.needles in needles]
+        return arrange(shown, self.scorer)
 
     def notes(self) -> list[str]:
         """What holds for the leaderboard as a whole, as plain text."""

@@ -67,9 +67,9 @@ def comparison(table: Table, setting: Setting) -> dict[str, Any]:
     ]
     described = "; ".join(f"{row.name} {percent(row.points[0].value)} %" for row in rows)
     return {
-        "caption": f"{label(setting)}: {shaped(setting)}",
+        "caption": f"{named(setting)}: {shaped(setting)}",
         "figure": svg.dots(
-            rows, title=f"Exact accuracy at {label(setting)}", description=described, stacked=True
+            rows, title=f"Exact accuracy at {named(setting)}", description=described, stacked=True
         ),
     }
 

@@ -8,7 +8,7 @@ What a table cannot show (missing answers, unequal samples) stands in its notes.
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -174,13 +174,13 @@ def arrange(entries: Sequence[Entry], scorer: str) -> list[Table]:
         published = entry.origin == "published"
         key = (entry.task, entry.setting.needles, others, published, entry.dataset or "")
         groups.setdefault(key, []).append(entry)
-    return [_table(groups[key]) for key in sorted(groups)]
+    names = labels((entry.model, entry.run) for entry in entries if entry.run is not None)
+    return [_table(groups[key], names) for key in sorted(groups)]
 
 
-def _table(entries: Sequence[Entry]) -> Table:
+def _table(entries: Sequence[Entry], names: Mapping[tuple[str, str], str]) -> Table:
     """A table of entries that share task, needles, scorer and data set."""
     chosen = [entry for entry in entries if not entry.repeat]
-    names = _labels(chosen)
     cells: dict[tuple[str, str | None], dict[Setting, dict[str, Entry]]] = {}
     for entry in chosen:
         of_model = cells.setdefault((entry.model, entry.run), {})
@@ -188,14 +188,14 @@ def _table(entries: Sequence[Entry]) -> Table:
     settings = tuple(sorted({entry.setting for entry in chosen}))
     lines = [
         Line(
-            label=names[who],
+            label=model if run is None else names[model, run],
             origin=chosen[0].origin,
             cells={
                 setting: Cell(splits.get("positive"), splits.get("negative"))
                 for setting, splits in sorted(by_setting.items())
             },
         )
-        for who, by_setting in cells.items()
+        for (model, run), by_setting in cells.items()
     ]
     lines.sort(key=lambda line: (-len(line.cells), -(line.mean("exact") or 0), line.label.lower()))
     first = chosen[0]
@@ -210,9 +210,9 @@ def _table(entries: Sequence[Entry]) -> Table:
     )
 
 
-def _labels(entries: Sequence[Entry]) -> dict[tuple[str, str | None], str]:
-    """A name for each run: its model, with the run's folder where two runs share the model."""
-    runs = dict.fromkeys((entry.model, entry.run) for entry in entries)
+def labels(runs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """What readers see for each (model, run): the model, with the run where two share the model."""
+    runs = dict.fromkeys(runs)
     shared = Counter(model for model, _ in runs)
     return {(model, run): f"{model} ({run})" if shared[model] > 1 else model for model, run in runs}
 
@@ -237,6 +237,9 @@ def _notes(
     yield from _unequal(cells)
     for line in lines:
         entries = [entry for cell in line.cells.values() for entry in cell.entries]
+        if not line.coverage and line.origin == "run":
+            yield f"* {line.label} has no answers at all."
+            continue
         parts = [_missing(entries, "positive", "exact"), _missing(entries, "negative", "existence")]
         if any(parts):
             yield (
