@@ -115,7 +115,7 @@ def all_sorts(setting: Setting, index: int, truth: Truth) -> Response:
 def test_the_numbers_in_the_page_are_those_of_the_score_rows(tmp_path: Path) -> None:
     counts = {ONE: 40, TEN: 60, Setting(1, 2, 3, 2): 24}
     run = write_run(tmp_path / "run", only_image_one, counts)
-    (table,) = page([run]).all("table", class_="scores")
+    table, several = page([run]).all("table", class_="scores")
     seen = 0
     for scorer in ("robust", "paper"):
         by_setting = {row.attributes["data-setting"]: row for row in table.all("tr", class_=scorer)}
@@ -130,6 +130,11 @@ def test_the_numbers_in_the_page_are_those_of_the_score_rows(tmp_path: Path) -> 
                     (cell,) = by_setting[name].all("data", class_=metric)
                     assert float(cell.attributes["value"]) == getattr(row, metric)
                 seen += 1
+                for metric in ("first_index", "first_exact", "all_index", "all_exact"):
+                    if row.needles > 1:
+                        (line,) = several.all("tr", class_=scorer)
+                        (cell,) = line.all("data", class_=metric)
+                        assert float(cell.attributes["value"]) == getattr(row, metric)
     assert seen == 6
 
 
@@ -214,6 +219,37 @@ def test_missing_answers_are_said(tmp_path: Path) -> None:
     assert "Exact lies between 50.0 and 100.0 %." in words
     assert "20 timeout" in words
     assert "no answer" in words
+
+
+def test_the_commonest_error_is_among_the_facts(tmp_path: Path) -> None:
+    def failing(setting: Setting, index: int, truth: Truth) -> Response:
+        if index < 2:
+            return Response(status="server_error", error="rare")
+        words = f"429:\n <b>slow down</b>\u202e {'x' * 300}"
+        return Response(status="rate_limited", error=words) if index < 8 else ok(text(truth))
+
+    run = write_run(tmp_path / "run", failing, {ONE: 40})
+    root = page([run])
+    (line,) = [dd.text for dd in root.all("dd") if "The commonest" in dd.text]
+    before, _, shown = line.partition("The commonest error (6 attempts): ")
+    assert "6 rate_limited" in before
+    assert shown.startswith("429: <b>slow down</b>U+202E xxx")
+    assert len(shown.replace("U+202E", "?")) == 200
+    assert shown.endswith("x…")
+    assert root.all("b") == []
+    fine = write_run(tmp_path / "fine", always_right, {ONE: 4})
+    assert "The commonest" not in render_report([fine])
+
+
+def test_maps_of_few_needles_a_cell_are_faded(tmp_path: Path) -> None:
+    few = write_run(tmp_path / "few", always_right, {ONE: 38})  # 19 needles in 4 cells
+    (figure,) = page([few]).all("figure", class_="size2")
+    assert "few" in figure.attributes["class"].split()
+    assert "4–5 needles each. Few needles each: read with care" in figure.text
+    enough = write_run(tmp_path / "enough", always_right, {ONE: 40})
+    (figure,) = page([enough]).all("figure", class_="size2")
+    assert "few" not in figure.attributes["class"].split()
+    assert "read with care" not in figure.text
 
 
 def test_several_runs_are_compared(tmp_path: Path) -> None:
@@ -321,6 +357,43 @@ def test_the_gallery_shows_every_kind_of_error_and_right_answers(
         if "frame" in rect.attributes["class"]
     ]
     assert frames == ["frame true", "frame given"]
+
+
+def test_the_sample_that_is_open_at_first_has_pictures_and_a_wrong_cell(
+    dataset: DataSet, tmp_path: Path
+) -> None:
+    counts = {Setting(1, 2, 2): 24, Setting(3, 2, 2): 24}
+
+    def late(setting: Setting, index: int, truth: Truth) -> Response:
+        if setting.images == 1:
+            return ok(text(truth))
+        return all_sorts(setting, index, truth)
+
+    right = write_run(tmp_path / "right", always_right, counts, dataset=dataset)
+    run = write_run(tmp_path / "run", late, counts, dataset=dataset)
+    for runs in ([run], [right, run], [right]):
+        opened = [
+            (one.all("span", class_="badge")[0].text, bool(one.all("svg", class_="shot")))
+            for one in page(runs).all("details", class_="sample")
+            if "open" in one.attributes
+        ]
+        assert opened == [("wrong cell" if run in runs else "right", True)]
+
+
+def test_images_beyond_the_fourth_are_named(tmp_path: Path) -> None:
+    shape = Setting(8, 1, 1, 3)
+    tiles = TileFormat(64, 64)
+    made = build(tmp_path / "data", ShapesSource(40), {shape: 2}, tiles=tiles, workers=1)
+    true = {place.image for place in made.sample(f"{shape.name}-000000").truth if place}
+    given = sorted(set(range(1, 9)) - true)[:3]
+
+    def others(setting: Setting, index: int, truth: Truth) -> Response:
+        return ok("; ".join(f"{image}, 1, 1" for image in given))
+
+    run = write_run(tmp_path / "run", others, {shape: 1}, dataset=made)
+    (sample,) = page([run]).all("details", class_="sample")
+    assert len(sample.all("svg", class_="shot")) == 4
+    assert f"2 more images are not shown: {given[1]}, {given[2]}." in sample.text
 
 
 def test_the_marked_cell_is_the_true_cell(dataset: DataSet, tmp_path: Path) -> None:

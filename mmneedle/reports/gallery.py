@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from mmneedle.errors import UserError
-from mmneedle.reports.findings import Example, Findings
+from mmneedle.reports.findings import NO_ANSWER, Example, Findings
 from mmneedle.reports.panels import KINDS, SCORERS, named, shaped
 from mmneedle.scoring import Score
 from mmneedle.stitching.dataset import DataSet
@@ -20,22 +20,26 @@ SIDE = {1: 320, 2: 320, 4: 320}
 """Pixels of a thumbnail's longer side by the cells along it; WIDEST beyond."""
 WIDEST = 448
 QUALITY = 70
+MOST_PICTURES = 4
+"""Images of one sample."""
 
 
 # --------------------------------------------------------------------------- samples
 
 
-def wall(found: Findings, dataset: DataSet | None, album: "Album", most: int) -> dict[str, Any]:
+def wall(
+    run: str, found: Findings, dataset: DataSet | None, album: "Album", most: int
+) -> dict[str, Any]:
     """One setting's selection: about `most` samples, each ready for the template."""
     album.open_page()
     return {
         "label": named(found.setting),
         "shape": shaped(found.setting),
-        "items": [_item(example, dataset, album) for example in found.choose(most)],
+        "items": [_item(run, example, dataset, album) for example in found.choose(most)],
     }
 
 
-def _item(example: Example, dataset: DataSet | None, album: "Album") -> dict[str, Any]:
+def _item(run: str, example: Example, dataset: DataSet | None, album: "Album") -> dict[str, Any]:
     sample, trouble = None, None
     if dataset is not None:
         try:
@@ -46,15 +50,17 @@ def _item(example: Example, dataset: DataSet | None, album: "Album") -> dict[str
     given = (
         [answer.location for answer in robust.answers] if robust else [None] * len(example.truth)
     )
-    pictures: list[dict[str, Any] | None] = []
+    pictures: list[dict[str, Any]] = []
+    unshown: list[int] = []
     if sample is not None and dataset is not None:
         try:
-            pictures = list(_pictures(dataset, sample, example.truth, given, album))
+            pictures, unshown = _pictures(dataset, sample, example.truth, given, album)
         except (UserError, OSError, KeyError, ValueError) as error:
             trouble = f"Its pictures cannot be made: {error}"
     kind = example.category.split()[0]
     return {
         "id": example.sample,
+        "key": f"{run}/{example.sample}",
         "kind": kind,
         "name": KINDS[kind],
         "captions": [needle.caption for needle in sample.needles] if sample else [],
@@ -64,8 +70,8 @@ def _item(example: Example, dataset: DataSet | None, album: "Album") -> dict[str
         "response": example.response,
         "text_length": example.text_length,
         "reasoning_length": example.reasoning_length,
-        "pictures": [picture for picture in pictures if picture],
-        "left_out": None in pictures,
+        "pictures": pictures,
+        "unshown": _unshown(unshown, bool(pictures)),
         "trouble": trouble,
     }
 
@@ -76,18 +82,33 @@ def _pictures(
     truth: Sequence[Location | None],
     given: Sequence[Location | None],
     album: "Album",
-) -> Iterator[dict[str, Any] | None]:
-    """The images that hold a true or a given cell, the true ones first; four at most.
+) -> tuple[list[dict[str, Any]], list[int]]:
+    """The images that hold a true or a given cell, the true ones first, MOST_PICTURES at most.
 
-    None for one that the album has no room for.
+    Second: the numbers of those that are left out, for that or because the album is full.
     """
     shown = [mark for mark in marks(truth, given) if inside(sample, mark.location)]
     ranked = sorted(shown, key=lambda mark: mark.name == "given")
-    for image in list(dict.fromkeys(mark.location.image for mark in ranked))[:4]:
+    pictures: list[dict[str, Any]] = []
+    unshown = []
+    for image in dict.fromkeys(mark.location.image for mark in ranked):
+        room = len(pictures) < MOST_PICTURES
+        thumb = album.picture(dataset, sample, image) if room else None
+        if thumb is None:
+            unshown.append(image)
+            continue
         here = [mark for mark in shown if mark.location.image == image]
-        thumb = album.picture(dataset, sample, image)
         caption = f"Image {image} of {sample.setting.images}"
-        yield thumb and {"svg": overlay(sample, image, thumb, here), "caption": caption}
+        pictures.append({"svg": overlay(sample, image, thumb, here), "caption": caption})
+    return pictures, unshown
+
+
+def _unshown(images: Sequence[int], more: bool) -> str | None:
+    """A line on images that hold a true or a given cell and are left out."""
+    if not images:
+        return None
+    what = f"{len(images)} {'more ' if more else ''}image{'s are' if len(images) > 1 else ' is'}"
+    return f"{what} not shown: {', '.join(map(str, sorted(images)))}."
 
 
 def _place(location: Location | None) -> str:
@@ -123,6 +144,19 @@ def _paper(example: Example) -> str | None:
         for name, verdict in verdicts.items()
         if verdict is not None
     )
+
+
+def first_open(items: Iterable[dict[str, Any]]) -> str | None:
+    """The key of the sample that is open at first: with pictures and an error, if there is one."""
+    order = ("wrong_cell", *(kind for kind in KINDS if kind not in ("right", NO_ANSWER)), "right")
+    ranked = sorted(
+        items,
+        key=lambda item: (
+            not item["pictures"],
+            order.index(item["kind"]) if item["kind"] in order else len(order),
+        ),
+    )
+    return ranked[0]["key"] if ranked else None
 
 
 # --------------------------------------------------------------------------- pictures

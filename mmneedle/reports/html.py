@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ from mmneedle.files import unwritable
 from mmneedle.reports import panels
 from mmneedle.reports.entries import Entry, run_names
 from mmneedle.reports.findings import findings
-from mmneedle.reports.gallery import Album, wall
+from mmneedle.reports.gallery import Album, first_open, wall
 from mmneedle.reports.leaderboard import Leaderboard, leaderboard
 from mmneedle.reports.panels import KINDS, SCORERS, in_order, named, shaped
 from mmneedle.reports.standings import (
@@ -40,13 +41,19 @@ from mmneedle.reports.standings import (
 from mmneedle.reports.words import hidden, label, many, percent, short, signed
 from mmneedle.runlog import Run
 from mmneedle.stitching.dataset import DataSet
-from mmneedle.types import Setting
+from mmneedle.types import ANSWERED, Setting
 
 PICTURE_BYTES = 1_900_000
 """All thumbnails together; base64 makes them a third larger."""
 EXAMPLES = 72
 """Samples shown in the whole page, shared out over runs and settings; more where a setting's
 errors have more kinds."""
+
+ERROR_SHOWN = 200
+"""Characters of an error message that a page shows among a run's facts."""
+ERROR_READ = 2_000
+ERRORS_TOLD_APART = 1_000
+"""Messages counted for the commonest; bounds the memory when each one is different."""
 
 KIND_TEXTS = {
     "right": "the right cell, or rightly said not to be there",
@@ -111,6 +118,9 @@ def render_report(runs: Sequence[Run], *, datasets: Sequence[Path | str] = ()) -
         style=Markup(style),
         version=__version__,
         runs=sections,
+        opened=first_open(
+            item for section in sections for group in section["gallery"] for item in group["items"]
+        ),
         comparison=[_comparison(table) for table in tables] if len(runs) > 1 else [],
         notes=board.notes(),
         several=(several := any(entry.setting.needles > 1 for entry in board.entries)),
@@ -291,7 +301,7 @@ def _sections(
                 "outcomes": panels.outcomes(entries),
                 "data_path": str(dataset.folder if dataset else run.header.dataset_path),
                 "places": panels.places(settings),
-                "gallery": [wall(of, dataset, album, most) for of in settings],
+                "gallery": [wall(name, of, dataset, album, most) for of in settings],
             }
         )
     return sections, album
@@ -318,13 +328,27 @@ def _facts(run: Run, name: str, entries: Sequence[Entry]) -> Iterator[tuple[str,
     for entry in counted:
         for status, count in entry.statuses.items():
             statuses[status] = statuses.get(status, 0) + count
-    yield (
-        "How requests ended",
-        ", ".join(f"{count:,} {status}" for status, count in statuses.items() if count),
-    )
+    ended = ", ".join(f"{count:,} {status}" for status, count in statuses.items() if count)
+    yield "How requests ended", f"{ended}{_commonest_error(run)}"
     shard, shards = header.shard
     if shards > 1:
         yield "Shard", f"{shard} of {shards}"
+
+
+def _commonest_error(run: Run) -> str:
+    """What failed attempts say most often, on one line; empty where none failed."""
+    messages: Counter[str] = Counter()
+    for record in run.records():
+        if record.response.status in ANSWERED or not record.response.error:
+            continue
+        message = " ".join(record.response.error[:ERROR_READ].split())
+        if message in messages or len(messages) < ERRORS_TOLD_APART:
+            messages[message] += 1
+    if not messages:
+        return ""
+    ((message, count),) = messages.most_common(1)
+    cut = message if len(message) <= ERROR_SHOWN else message[: ERROR_SHOWN - 1] + "…"
+    return f". The commonest error ({many(count, 'attempt')}): {cut}"
 
 
 def _cells(entries: Sequence[Entry], scorer: str) -> dict[Setting, Cell]:

@@ -26,6 +26,8 @@ KINDS = {
     "no_answer": "no answer",
 }
 """What a needle's outcome is called, in the order of bars and tables."""
+FEW = 5
+"""Fewer needles a cell say little about the cell."""
 
 
 # --------------------------------------------------------------------------- names
@@ -185,14 +187,17 @@ def _outcomes(entry: Entry) -> dict[str, int]:
 
 def places(found: Sequence[Findings]) -> list[dict[str, Any]]:
     """Figures of where needles are found and where the model points, kind by kind."""
-    cells = [of for of in found if of.setting.rows * of.setting.cols > 1]
-    images = [of for of in found if of.setting.images > 1]
-    pointed = [of for of in cells if of.false_alarms]
+    wide = [of for of in found if of.setting.rows * of.setting.cols > 1]
+    cells = [of for of in wide if _asked(of)]
+    images = [of for of in found if of.setting.images > 1 and _asked(of)]
+    pointed = [of for of in wide if of.false_alarms]
     groups: list[dict[str, Any]] = [
         {
             "heading": "By the cell that holds the needle",
             "text": "Exact accuracy in per cent, by row and column, over all images.",
-            "figures": [_placed(of, _cell_figure(of), _range(of.cells)) for of in cells],
+            "figures": [
+                {**_placed(of, _cell_figure(of), _range(of.cells)), "few": _few(of)} for of in cells
+            ],
             "ramp": ("0 %", svg.ramp(svg.CIVIDIS), "100 %"),
         },
         {
@@ -217,9 +222,25 @@ def places(found: Sequence[Findings]) -> list[dict[str, Any]]:
     return [group for group in groups if group["figures"]]
 
 
+def _asked(found: Findings) -> int:
+    """Needles that were there and asked for in an answered question."""
+    return sum(tally.total for tally in found.images)
+
+
+def _few(found: Findings) -> bool:
+    """Whether some cell's accuracy stands on fewer than FEW needles."""
+    return min(tally.total for row in found.cells for tally in row) < FEW
+
+
 def _placed(found: Findings, figure: Markup, note: str) -> dict[str, Any]:
     side = max(found.setting.rows, found.setting.cols)
-    return {"label": named(found.setting), "note": note, "figure": figure, "size": f"size{side}"}
+    return {
+        "label": named(found.setting),
+        "note": note,
+        "figure": figure,
+        "size": f"size{side}",
+        "few": False,
+    }
 
 
 def _range(tallies: Sequence[Sequence[Tally]]) -> str:
