@@ -1,5 +1,6 @@
 """From a data set and a model's name to a run folder: what `mmneedle run` does."""
 
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,13 @@ def evaluate(
     if adapter.wants_images:
         len(dataset.store)  # a store that is not whole is found before anything is asked
     with RunLog.open(log, header) as opened, progress(quiet=quiet) as report:
+        told: set[str] = set()
 
         def show(summary: RunSummary) -> None:
+            for status, error in summary.errors.items():
+                if status not in told and not quiet:  # the first of its kind, at once
+                    told.add(status)
+                    print(f"{adapter.model}: {status}: {error[:300]}", file=sys.stderr)
             report(adapter.model, sum(summary.by_status.values()), summary.asked)
 
         return runner.run(GridTask(dataset), dataset, adapter, opened, progress=show, **options)

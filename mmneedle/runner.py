@@ -33,6 +33,8 @@ from mmneedle.types import (
     parse_sample_id,
 )
 
+REJECTED = FINAL - ANSWERED
+"""The request itself was at fault: asked again only on demand."""
 _GRACE = 3.0
 """Seconds that requests in flight are given after the first Ctrl-C."""
 
@@ -60,6 +62,8 @@ class RunSummary(msgspec.Struct):
     """That this command took."""
     stopped: str | None = None
     """Why it ended before its time, and how to go on."""
+    errors: dict[str, str] = {}
+    """What the last failed attempt with each status said."""
 
     @property
     def missing(self) -> int:
@@ -68,14 +72,25 @@ class RunSummary(msgspec.Struct):
 
     def __str__(self) -> str:
         text = f"{self.answered} of {self.asked} samples answered"
-        failed = {k: n for k, n in sorted(self.by_status.items()) if k not in ANSWERED}
-        untried = self.missing - sum(failed.values())
+        notable = {k: n for k, n in sorted(self.by_status.items()) if k != "ok"}
+        untried = self.asked - sum(self.by_status.values())
         if untried:
-            failed["not asked"] = untried
-        if failed:
-            text += f" ({', '.join(f'{n} {status}' for status, n in failed.items())})"
+            notable["not asked"] = untried
+        if notable:
+            text += f" ({', '.join(f'{n} {status}' for status, n in notable.items())})"
         text += f", {self.sent} requests in {self.seconds:.1f} s"
-        return f"{text}; {self.stopped}" if self.stopped else text
+        return "; ".join((text, *self._advice()))
+
+    def _advice(self) -> Iterator[str]:
+        """Why samples are missing, and what to do."""
+        for status in self.by_status.keys() & self.errors.keys():
+            yield f"{status}: {self.errors[status][:300]}"
+        if self.by_status.keys() & REJECTED:
+            yield "rejected requests are asked again with --retry-failed"
+        if "truncated" in self.by_status:
+            yield "cut-off answers count as wrong: raise --max-tokens and name another --log"
+        if self.stopped:
+            yield self.stopped
 
     def replace(self, old: Status | None, new: Status | None) -> None:
         """Count a sample under another status; None is the status of one that was not tried."""
@@ -89,7 +104,7 @@ class RunSummary(msgspec.Struct):
 
 
 Progress = Callable[[RunSummary], None]
-"""Called when a sample is done with, whatever came of it."""
+"""Called when a sample is done with, whatever came of it, and when an attempt failed."""
 
 
 class Evaluation:
@@ -128,7 +143,8 @@ class Evaluation:
             backoff: how long to wait between attempts.
             retry_failed: also ask samples whose request was rejected (`too_long`,
                 `image_rejected`, `bad_request`).
-            progress: called when a sample is done with, whatever came of it.
+            progress: called when a sample is done with, whatever came of it, and when an attempt
+                failed.
         """
         self.task, self.dataset, self.adapter, self.log = task, dataset, adapter, log
         self.timeout, self.max_attempts, self.deadline = timeout, max_attempts, deadline
@@ -312,6 +328,9 @@ class Evaluation:
     def _account(self, sent: float, response: Response) -> None:
         """Take an attempt that was sent at this moment into the pace, or give up."""
         self.summary.sent += 1
+        if response.status not in ANSWERED and response.error:
+            self.summary.errors[response.status] = response.error
+            self.progress(self.summary)
         if self.tokens and response.usage:
             used = (response.usage.input_tokens or 0) + (response.usage.output_tokens or 0)
             self.tokens.settle(used - self.tokens_each)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from chat_server import ChatServer, completion, failure
 from needs import coco_mini
 from PIL import Image
 
@@ -248,6 +249,27 @@ def test_limits_and_shards_add_up(mmneedle: Shell) -> None:
     assert {(row["n"], row["answered"]) for row in rows} == {(4, 4)}
     rows = json.loads(mmneedle.ok("score", "part1", "part2", "--json"))
     assert any(row["answered"] < row["n"] for row in rows)
+
+
+def test_missing_answers_are_told_with_their_reason(
+    mmneedle: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    build(mmneedle)
+    rejecting = ChatServer(lambda ask: failure(400, "At most 1 image(s) may be provided"))
+    cut = ChatServer(lambda ask: completion("Let me think", "length"))
+    for log, server, said in (
+        ("a", rejecting, ["0 of 16 samples", "16 image_rejected", "At most 1 image", "--retry"]),
+        ("b", cut, ["16 of 16 samples", "16 truncated", "raise --max-tokens"]),
+    ):
+        with server:
+            done = mmneedle("run", "set", "--model", "openai/m", "--log", log, "--base-url",
+                            server.url)  # fmt: skip
+        assert done.status == (1 if log == "a" else 0)
+        assert all(words in done.out for words in said)
+    assert mmneedle("score", "a").out.count(" 0 ") >= 8  # asked and unanswered, not left out
+    mmneedle.ok("report", "a", "b")
 
 
 def test_another_model_in_the_same_run_is_refused(mmneedle: Shell) -> None:

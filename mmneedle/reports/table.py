@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mmneedle.scoring import Row
 
-_SCORES = ("existence", "index", "exact", "first_index", "first_exact", "all_index", "all_exact")
+_SCORES = ("existence", "index", "exact")
+_SEVERAL = ("first_index", "first_exact", "all_index", "all_exact")
 
 
 def score_table(rows: Sequence["Row"]) -> str:
     """One line a row; the figures of several needles only where there are any, in percent."""
-    scores = [name for name in _SCORES if any(getattr(row, name) is not None for row in rows)]
+    several = any(row.needles > 1 for row in rows)
+    scores = _SCORES + _SEVERAL if several else _SCORES
     head = ["model", "images", "grid", "needles", "split", "scorer", "n", "answered"]
     if len({row.run for row in rows}) > len({row.model for row in rows}):
         head.insert(1, "run")  # two runs of one model
