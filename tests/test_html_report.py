@@ -392,7 +392,10 @@ def test_images_beyond_the_fourth_are_named(tmp_path: Path) -> None:
 
     run = write_run(tmp_path / "run", others, {shape: 1}, dataset=made)
     (sample,) = page([run]).all("details", class_="sample")
-    assert len(sample.all("svg", class_="shot")) == 4
+    shots = sample.all("svg", class_="shot")
+    assert len(shots) == 4
+    # pictures of 64 pixels: drawn larger, so that labels fit beside them
+    assert {shot.attributes["viewbox"] for shot in shots} == {"0 0 320.0 320.0"}
     assert f"2 more images are not shown: {given[1]}, {given[2]}." in sample.text
 
 

@@ -20,6 +20,8 @@ SIDE = {1: 320, 2: 320, 4: 320}
 """Pixels of a thumbnail's longer side by the cells along it; WIDEST beyond."""
 WIDEST = 448
 QUALITY = 70
+DRAWN = 320
+"""Units of a drawing's longer side, however small its picture is."""
 MOST_PICTURES = 4
 """Images of one sample."""
 
@@ -272,7 +274,9 @@ def overlay(
     sample: Sample, image: int, thumb: tuple[str, int, int], shown: Iterable[Mark]
 ) -> Markup:
     """One image of a haystack with boxes around the marked cells."""
-    name, width, height = thumb
+    name, *size = thumb
+    scale = max(1.0, DRAWN / max(size))  # frames and labels keep their size beside a small picture
+    width, height = (round(scale * side, 1) for side in size)
     shape = sample.setting
     wide, high = width / shape.cols, height / shape.rows
     boxes, words = [], []
@@ -284,8 +288,15 @@ def overlay(
     alternative = f"Image {image} of {shape.images}. " + ("; ".join(words) or "No cell is marked.")
     return Markup(
         '<svg class="shot" viewBox="0 0 {w} {h}" role="img" aria-label="{text}">'
-        '<title>{text}</title><use href="#{name}"/>{boxes}</svg>'
-    ).format(w=width, h=height, text=alternative, name=name, boxes=Markup("").join(boxes))
+        '<title>{text}</title><use href="#{name}" transform="scale({scale:.4g})"/>{boxes}</svg>'
+    ).format(
+        w=width,
+        h=height,
+        text=alternative,
+        name=name,
+        scale=scale,
+        boxes=Markup("").join(boxes),
+    )
 
 
 def _box(mark: Mark, x: float, y: float, wide: float, high: float) -> list[Markup]:

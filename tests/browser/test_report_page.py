@@ -152,6 +152,48 @@ def test_nothing_sticks_out_sideways(opened: Opened) -> None:
     assert wide == []
 
 
+def test_score_tables_fit_a_wide_window(browser: "Browser", report: Path) -> None:
+    opened = Opened(browser, report, 1280)
+    cut = opened.page.evaluate(
+        """() => [...document.querySelectorAll('.scroll:has(.scores)')]
+            .filter(e => e.scrollWidth > e.clientWidth).length"""
+    )
+    assert cut == 0
+    opened.page.close()
+
+
+def test_names_break_between_their_parts_on_a_phone(browser: "Browser", report: Path) -> None:
+    opened = Opened(browser, report, 390)
+    lines = opened.page.evaluate(
+        """() => {
+            const head = [...document.querySelectorAll('.models th[scope=row]')]
+                .find(e => e.textContent === 'baseline/oracle');
+            const tops = [...head.childNodes].filter(n => n.nodeType === 3).map(n => {
+                const range = document.createRange();
+                range.selectNodeContents(n);
+                return range.getClientRects().length;
+            });
+            return tops;
+        }"""
+    )
+    assert lines == [1, 1]  # "baseline/" and "oracle", each in one piece
+    opened.page.close()
+
+
+def test_pictures_stand_close_together(browser: "Browser", report: Path) -> None:
+    opened = Opened(browser, report, 1280)
+    opened.open_all()
+    gaps = opened.page.evaluate(
+        """() => [...document.querySelectorAll('.shots')].flatMap(shots => {
+            const boxes = [...shots.querySelectorAll('figure')].map(e => e.getBoundingClientRect());
+            return boxes.slice(1).map((box, i) => box.top - boxes[i].bottom);
+        })"""
+    )
+    assert gaps
+    assert max(gaps) < 40
+    opened.page.close()
+
+
 def test_hostile_words_do_nothing(opened: Opened) -> None:
     opened.open_all()
     page = opened.page
