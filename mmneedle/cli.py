@@ -363,8 +363,13 @@ def leaderboard(
     if out is None:
         print(text)
     else:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text + "\n", encoding="utf-8")
+        from mmneedle.files import unwritable, write_whole
+
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(out, text.encode() + b"\n")
+        except OSError as error:
+            raise unwritable(out, error) from None
         print(out)
 
 
@@ -378,9 +383,13 @@ def report(
     ] = None,
 ) -> None:
     """Write one self-contained HTML page: scores, where it looks, and samples to look at."""
-    from mmneedle.reports.html import write_report
+    from mmneedle.reports.html import missing_datasets, write_report
 
-    print(write_report(_open_runs(runs), out, datasets=data or ()))
+    opened = _open_runs(runs)
+    path = write_report(opened, out, datasets=data or ())
+    for line in missing_datasets(opened, data or ()):
+        print(f"mmneedle: {line} (--data DIR names another place)", file=sys.stderr)
+    print(path)
 
 
 def _open_runs(paths: list[Path] | None) -> "list[Run]":

@@ -354,7 +354,10 @@ class Detection(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def youden(self) -> float | None:
-        """Youden's J = sensitivity + specificity - 1 (Youden 1950): 1 is perfect, 0 is chance."""
+        """Youden's J = sensitivity + specificity - 1 (Youden 1950).
+
+        1 is perfect; with one needle, 0 is what answering without looking gives.
+        """
         if self.sensitivity is None or self.specificity is None:
             return None
         return self.sensitivity + self.specificity - 1

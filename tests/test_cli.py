@@ -86,6 +86,22 @@ def test_the_main_job(mmneedle: Shell, tmp_path: Path) -> None:
     assert "baseline/never" in (tmp_path / "pages" / "report.html").read_text()
 
 
+def test_a_data_set_that_moved(mmneedle: Shell, tmp_path: Path) -> None:
+    build(mmneedle)
+    mmneedle.ok("run", "set", "--model", "baseline/first", "--log", "a")
+    (tmp_path / "set").rename(tmp_path / "moved")
+    assert json.loads(mmneedle.ok("score", "a", "--json"))
+    done = mmneedle("report", "a")
+    assert (done.status, done.out) == (0, "report.html\n")
+    assert "--data DIR" in done.err
+    without = Path("report.html").stat().st_size
+    done = mmneedle("report", "a", "--data", "moved")
+    assert (done.status, done.err) == (0, "")
+    assert Path("report.html").stat().st_size > without
+    build(mmneedle, "other", "--seed", 1)
+    assert "other" in mmneedle.refused("report", "a", "--data", "other")
+
+
 def test_show(mmneedle: Shell, tmp_path: Path) -> None:
     build(mmneedle)
     entries = json.loads(mmneedle.ok("show", "set", "--json"))
