@@ -39,7 +39,7 @@ Scorer = Literal["robust", "paper"]
 def main() -> None:
     """Run the command line and leave with its exit status."""
     try:
-        status = app(standalone_mode=False)
+        status = app(prog_name="mmneedle", standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:  # wrong usage
         # Its context knows the verb: "mmneedle build".
