@@ -10,6 +10,8 @@
    requests a second at best. Also with the SDK's own HTTP transport instead of ours.
 3. Peak memory of a fresh process over 1,000 and over 20,000 samples at (10, 1).
 
+Needs Linux (/proc) and two idle cores, of which the server takes a fifth of one.
+
 The data set is made of generated photos that compress as real ones do: 52 KB an image at (10, 2).
 """
 
@@ -17,7 +19,6 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -44,6 +45,7 @@ TWOS = Setting(10, 2, 2)
 PHOTOS = 400
 LATENCY = 0.1
 CONNECTIONS = 64
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Noise:
@@ -158,13 +160,13 @@ def loop_overhead(dataset: DataSet, folder: Path, samples: int, rounds: int) -> 
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """A chat server in a process of its own; gives its base URL."""
+def server() -> Iterator[tuple[str, str]]:
+    """A chat server in a process of its own; gives its base URL and process id."""
     command = [sys.executable, str(ROOT / "tests" / "chat_server.py"), "--latency", str(LATENCY)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         try:
-            yield process.stdout.readline().strip()
+            yield process.stdout.readline().strip(), str(process.pid)
         finally:
             process.terminate()
 
@@ -173,11 +175,11 @@ def server_rate(
     dataset: DataSet, folder: Path, samples: int, rounds: int, *, direct: bool
 ) -> dict[str, float]:
     name = "direct" if direct else "sdk_transport"
-    shares, cpu = [], []
+    shares, cpu, others = [], [], []
     for turn in range(rounds):
-        with server() as url:
+        with server() as (url, pid):
             adapter = OpenAIAdapter("fake", base_url=url, direct=direct)
-            used = cpu_seconds()
+            used, served, busy = cpu_seconds("self"), cpu_seconds(pid), busy_seconds()
             summary = evaluate(
                 dataset,
                 TWOS,
@@ -186,19 +188,32 @@ def server_rate(
                 folder / f"{name}-{turn}",
                 max_connections=CONNECTIONS,
             )
-            cpu.append((cpu_seconds() - used) / samples)
+            used, served = cpu_seconds("self") - used, cpu_seconds(pid) - served
+            others.append((busy_seconds() - busy - used - served) / summary.seconds)
+            cpu.append(used / samples)
             shares.append(samples / summary.seconds / (CONNECTIONS / LATENCY))
     return {
         f"server_share_{name}": statistics.median(shares),
         f"server_best_share_{name}": max(shares),
         f"server_requests_s_{name}": statistics.median(shares) * CONNECTIONS / LATENCY,
         f"server_client_cpu_ms_{name}": statistics.median(cpu) * 1e3,
+        # Cores that other processes kept busy meanwhile: the rates mean something near 0 only.
+        f"server_other_cores_{name}": statistics.median(others),
     }
 
 
-def cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+def cpu_seconds(process: str) -> float:
+    """CPU time that a process has used, children not included."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def busy_seconds() -> float:
+    """CPU time that all processes of the machine have used."""
+    user, nice, system, _idle, _iowait, irq, softirq = map(
+        int, Path("/proc/stat").read_text().split()[1:8]
+    )
+    return (user + nice + system + irq + softirq) / TICKS
 
 
 # --------------------------------------------------------------------------- 3. memory
@@ -233,7 +248,7 @@ def main() -> None:
     requests = 64 * (20 if options.quick else 100)
     figures: dict[str, float] = {}
     # Beside this file, not in /tmp: that may be held in memory, where a sync costs nothing.
-    with tempfile.TemporaryDirectory(dir=ROOT, prefix="build.partial") as temporary:
+    with tempfile.TemporaryDirectory(dir=ROOT, prefix="run-loop-", suffix=".partial") as temporary:
         folder = Path(temporary)
         dataset = build(folder / "data", Noise(), {ONES: sizes[1], TWOS: requests})
         sample = next(dataset.samples(TWOS))

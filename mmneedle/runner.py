@@ -83,7 +83,7 @@ class RunSummary(msgspec.Struct):
 
     def _advice(self) -> Iterator[str]:
         """Why samples are missing, and what to do."""
-        for status in self.by_status.keys() & self.errors.keys():
+        for status in sorted(self.by_status.keys() & self.errors.keys()):
             yield f"{status}: {self.errors[status][:300]}"
         if self.by_status.keys() & REJECTED:
             yield "rejected requests are asked again with --retry-failed"

@@ -184,7 +184,7 @@ class _Lean(asyncio.BufferedProtocol):
 
     def __init__(self, latency: float, response: bytes) -> None:
         self.latency, self.response = latency, response
-        self.buffer = memoryview(bytearray(1 << 20))
+        self.buffer = memoryview(bytearray(1 << 16))  # stays in the cache
         self.head = b""
         self.left = 0
 
