@@ -170,6 +170,13 @@ def test_drawn_photos_are_a_coco_folder(mmneedle: Shell) -> None:
     assert "n1-g2x2-k1: 4 samples" in out
 
 
+def test_drawn_photos_go_into_no_folder_with_others(mmneedle: Shell, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "annotations").mkdir(parents=True)
+    (tmp_path / "photos" / "annotations" / "captions_val2017.json").write_text("{}")
+    assert "captions_val2017.json" in mmneedle.refused("draw", "photos", "--scenes", 2)
+    assert not (tmp_path / "photos" / "shapes").exists()
+
+
 def test_real_photos(mmneedle: Shell) -> None:
     folder = coco_mini()
     mmneedle.ok("build", "set", "--source", "coco", "--photos", folder, "--settings", "1x8,10x2",

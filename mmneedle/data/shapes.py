@@ -13,7 +13,6 @@ the same on every machine. To look at one scene:
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from itertools import permutations, product
@@ -27,6 +26,7 @@ from PIL import Image
 
 from mmneedle.data import digest
 from mmneedle.errors import UserError
+from mmneedle.files import write_whole
 from mmneedle.types import Photo
 
 Progress = Callable[[int, int], None]
@@ -390,6 +390,13 @@ def write_coco(
     target = folder / "annotations" / "captions_shapes.json"
     if target.exists():
         raise UserError(f"{target} exists already: choose another folder, or remove this one")
+    if folder.is_dir():
+        others = sorted({item.name for item in folder.iterdir()} - {"shapes", "annotations"})
+        others += sorted(path.name for path in target.parent.glob("*.json"))
+        if others:
+            raise UserError(
+                f"{folder}: holds other files ({others[0]}); name a new or empty folder"
+            )
     try:
         photos = folder / "shapes"
         photos.mkdir(parents=True, exist_ok=True)
@@ -398,12 +405,7 @@ def write_coco(
             source.tile(photo.id, width, height).save(photos / _file_name(photo.id))
             if progress:
                 progress(done, source.scenes)
-        partial = target.with_name(f"{target.name}.partial")
-        with partial.open("wb") as file:
-            file.write(msgspec.json.encode(_coco_json(source, width, height)))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
+        write_whole(target, msgspec.json.encode(_coco_json(source, width, height)))
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
 
