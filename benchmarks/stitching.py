@@ -6,7 +6,8 @@ Plain Pillow opens, converts and resizes every photo; for a grid it pastes them 
 canvas, for a tile it saves the tile, into memory. All of a round's runs come one after another and
 a round gives one ratio, so a machine whose speed drifts moves the rates and hardly the ratios;
 medians over the rounds are printed. One process is timed in CPU seconds (its rate a core), two
-workers by the clock, so the machine must be idle for those.
+workers by the clock, so the machine must be idle for those: beside them stand two plain processes
+at once, which says what the machine had to give just then.
 
 Photos: FOLDER, or those that MMNEEDLE_COCO_MINI names, or those beside the checkout, or else
 generated ones of 640x480 pixels. Nothing is left on the disk.
@@ -22,7 +23,9 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, wait
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,6 +85,16 @@ def plain_tiles(photos: Photos, count: int) -> None:
         photos.tile(photo, 256, 256).save(io.BytesIO(), "JPEG", quality=75)
 
 
+def plain_tiles_twice(photos: Photos, count: int) -> float:
+    """Seconds by the clock of two processes that share the work, from when both have started."""
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        wait([pool.submit(plain_tiles, photos, 32) for _ in range(2)])
+        halves = [count // 2, count - count // 2]
+        begun = time.perf_counter()
+        wait([pool.submit(plain_tiles, photos, half) for half in halves])
+        return time.perf_counter() - begun
+
+
 def plain_grid(photos: Photos, ids: list[int], side: int) -> bytes:
     canvas = Image.new("RGB", (side * 256, side * 256))
     for k, photo in enumerate(ids):
@@ -113,6 +126,7 @@ def time_builds(photos: Photos, folder: Path, tiles: int, rounds: int) -> list[d
         before = time_call(lambda: plain_tiles(photos, tiles // 2))
         single = time_call(partial(build_store, one, photos, range(tiles), FMT, workers=1))
         double = time_call(partial(build_store, two, photos, range(tiles), FMT, workers=2))
+        pair = plain_tiles_twice(photos, tiles)
         after = time_call(lambda: plain_tiles(photos, tiles - tiles // 2))
         plain = Taken(before.cpu + after.cpu, before.clock + after.clock)
         result.append(
@@ -123,6 +137,8 @@ def time_builds(photos: Photos, folder: Path, tiles: int, rounds: int) -> list[d
                 "1 ratio": plain.cpu / single.cpu,
                 "2 rate": tiles / double.clock,
                 "2 ratio": plain.clock / double.clock,
+                "2 rate, plain": tiles / pair,
+                "2 ratio, both": pair / double.clock,
             }
         )
     return result
@@ -203,6 +219,10 @@ def main() -> None:
             rate, ratio = middle[f"{workers} rate"], middle[f"{workers} ratio"]
             goal = GOALS[f"build {workers}"]
             report(f"build, workers={workers}", rate, middle[plain], ratio, goal)
+        rate, both = middle["2 rate, plain"], middle["2 ratio, both"]
+        print(
+            f"{'  by 2 plain processes':<22}{middle['2 rate']:>12,.1f}{rate:>12,.2f}{both:>10,.2f}"
+        )
         size = (built / "tiles.bin").stat().st_size
         print(f"\nstore of {arguments.joined:,} tiles: {size / 1e6:,.0f} MB on disk, ", end="")
         print(f"{held / 1e6:.1f} MB in memory when open")

@@ -26,17 +26,19 @@ def create(model: str, **options: Any) -> Adapter:
     provider, _, name = path.partition("/")
     if provider not in PROVIDERS or not name:
         known = ", ".join(f"{provider}/NAME" for provider in PROVIDERS)
-        raise UserError(f"no model {model!r}; known are {known}")
+        raise UserError(f"no model {path!r}; known are {known}")
     try:
         merged: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=True))
     except ValueError:
         if query:
-            raise UserError(f"{model!r}: options look like ?p=0.8&seed=1") from None
+            raise UserError(f"{path!r}: options look like ?p=0.8&seed=1") from None
         merged = {}
+    if "base_url" in merged:  # names stand in logs and folders, and an address may hold a password
+        raise UserError(f"{path}: give the server's address as --base-url, not in the model's name")
     for key, value in options.items():
         if value is not None:
             if key in merged:
-                raise UserError(f"{key} is given twice, in {model!r} and as an option")
+                raise UserError(f"{key} is given twice, in the model's name and as an option")
             merged[key] = value
     return PROVIDERS[provider](name, merged)
 

@@ -18,7 +18,7 @@ def read_reply(content: bytes) -> Response:
     """What a reply with status 200 says."""
     try:
         body = msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as reason:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as reason:
         return Response("server_error", error=f"the reply is not JSON: {reason}")
     choices = _get(body, "choices", list)
     if not choices:
@@ -125,7 +125,7 @@ def retry_after(headers: Mapping[str, str], moment: float | None = None) -> floa
     value = headers.get("retry-after", "")
     with contextlib.suppress(ValueError):
         return _seconds(float(value))
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, OverflowError):
         return max(0.0, parsedate_to_datetime(value).timestamp() - (moment or time.time()))
     return None
 
