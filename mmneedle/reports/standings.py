@@ -91,6 +91,11 @@ class Line(msgspec.Struct, frozen=True):
         return statistics.fmean(values) if values else None
 
     @property
+    def scored(self) -> int:
+        """Settings with an Exact score: what the mean is over."""
+        return sum(cell.exact is not None for cell in self.cells.values())
+
+    @property
     def coverage(self) -> float | None:
         """The share of all samples of this row that have an answer."""
         entries = [entry for cell in self.cells.values() for entry in cell.entries]
@@ -197,7 +202,7 @@ def _table(entries: Sequence[Entry], names: Mapping[tuple[str, str], str]) -> Ta
         )
         for (model, run), by_setting in cells.items()
     ]
-    lines.sort(key=lambda line: (-len(line.cells), -(line.mean("exact") or 0), line.label.lower()))
+    lines.sort(key=lambda line: (-line.scored, -(line.mean("exact") or 0), line.label.lower()))
     first = chosen[0]
     return Table(
         task=first.task,
@@ -232,7 +237,7 @@ def _notes(
             "The 95 % Wilson intervals of Exact reach at most "
             f"{100 * max(reaches):.1f} points from the score."
         )
-    if any(len(line.cells) < len(settings) for line in lines):
+    if any(line.scored < len(settings) for line in lines):
         yield "Rows that lack a setting stand below the others: their mean covers fewer settings."
     yield from _unequal(cells)
     for line in lines:
