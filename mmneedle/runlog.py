@@ -159,6 +159,7 @@ class RunLog:
         folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            _check_ours(folder)
             lock = _take_lock(folder)
             try:
                 log = cls(folder, _merge_header(folder, header), dict(header.plan), lock)
@@ -297,16 +298,21 @@ def _take_lock(folder: Path) -> int:
     return lock
 
 
+def _check_ours(folder: Path) -> None:
+    """See that the folder holds a run or nothing, before anything is written there."""
+    names = {item.name for item in folder.iterdir()}
+    strangers = names - {"lock", "run.json.partial"}
+    if "run.json" not in names and strangers:
+        raise UserError(
+            f"{folder}: holds other files ({min(strangers)}) and no run; name another --log"
+        )
+
+
 def _merge_header(folder: Path, new: RunHeader) -> RunHeader:
     """The header of the run that goes on, with the new plan taken in; run.json is written."""
     path = folder / "run.json"
     old = _read_header(path)
     if old is None:
-        strangers = {item.name for item in folder.iterdir()} - {"lock", "run.json.partial"}
-        if strangers:
-            raise UserError(
-                f"{folder}: holds other files ({min(strangers)}) and no run; name another --log"
-            )
         merged = msgspec.structs.replace(new, created=new.created or now())
     else:
         for what, there, wanted in _differences(old, new):
