@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: demo test test-browser lint bench wheel lock clean
 .DELETE_ON_ERROR:
 
-demo: $(VENV)/ready-base ## the whole job offline: build, run, score, report
+demo: $(VENV)/ready-demo ## the whole job offline: build, run, score, report
 	$(BIN)/mmneedle demo
 
 test: $(VENV)/ready-test ## fast tests
@@ -39,7 +39,7 @@ $(VENV)/bin/python:
 
 lock: ## write requirements/*.txt anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade requirements/build.in -o requirements/build.txt
-	for name in base test browser; do \
+	for name in base demo test browser; do \
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate requirements/$$name.in -o requirements/$$name.txt || exit 1; \
 	done
 

@@ -86,6 +86,19 @@ def shard(text: str | None) -> tuple[int, int]:
     return part, parts
 
 
+def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
+    """Read ["dtype=float32", "seed=1"] as {"dtype": "float32", "seed": "1"}."""
+    result: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key.strip() and equals):
+            raise UserError(f"{option} takes NAME=VALUE such as dtype=float32, not {text!r}")
+        if key.strip() in result:
+            raise UserError(f"{option}: {key.strip()} is given twice")
+        result[key.strip()] = value.strip()
+    return result
+
+
 def _split(text: str) -> Iterable[str]:
     return (part.strip() for part in text.split(","))
 

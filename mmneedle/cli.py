@@ -260,10 +260,14 @@ def run(
     settings: Annotated[
         str | None, typer.Option(help="Only these settings: such as 1x2,10x8.")
     ] = None,
-    max_connections: Annotated[int, typer.Option(help="Requests at once.", min=1)] = 16,
+    max_connections: Annotated[
+        int | None, typer.Option(help="Requests at once; 16 for servers.", min=1)
+    ] = None,
     rpm: Annotated[int | None, typer.Option(help="Requests a minute at most.", min=1)] = None,
     tpm: Annotated[int | None, typer.Option(help="Tokens a minute at most.", min=1)] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds for one attempt.", min=0.1)] = 120.0,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds for one attempt; 120 for servers.", min=0.1)
+    ] = None,
     attempts: Annotated[int, typer.Option(help="Attempts a sample at most.", min=1)] = 6,
     shard: Annotated[str | None, typer.Option(help="One part of the samples, such as 1/8.")] = None,
     retry_failed: Annotated[
@@ -276,6 +280,16 @@ def run(
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Tokens an answer at most.", min=1)] = None,
     temperature: Annotated[float | None, typer.Option(help="The provider's by default.")] = None,
+    reasoning: Annotated[
+        str | None, typer.Option(help="Let the model think: low, medium, high, off, or tokens.")
+    ] = None,
+    logprobs: Annotated[
+        bool, typer.Option("--logprobs", help='Open models: keep the log-probability of "-1".')
+    ] = False,
+    engine_arg: Annotated[
+        list[str] | None,
+        typer.Option(help="hf, vllm: an argument of the engine, such as dtype=float32."),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Ask a model every sample; the same command again asks only what is missing."""
@@ -286,6 +300,9 @@ def run(
         "detail": detail,
         "max_tokens": max_tokens,
         "temperature": temperature,
+        "reasoning": reasoning,
+        "logprobs": logprobs or None,
+        "engine_args": arguments.pairs(engine_arg, "--engine-arg") if engine_arg else None,
     }
     summary = evaluate(
         folder,

@@ -12,7 +12,7 @@ from mmneedle.runlog import Plan, RunHeader, RunLog, environment
 from mmneedle.runner import RunSummary
 from mmneedle.stitching.dataset import DataSet
 from mmneedle.tasks.grid import GridTask
-from mmneedle.types import Setting
+from mmneedle.types import Needs, Setting
 
 
 def evaluate(
@@ -58,6 +58,12 @@ def evaluate(
     )
     if adapter.wants_images:
         len(dataset.store)  # a store that is not whole is found before anything is asked
+    for name, default in (("max_connections", 16), ("timeout", 120.0)):
+        if options.get(name) is None:
+            options[name] = getattr(adapter, name, default)
+    prepare = getattr(adapter, "prepare", None)
+    if prepare is not None:
+        prepare(dataset_needs(dataset, plan))
     with RunLog.open(log, header) as opened, progress(quiet=quiet) as report:
         told: set[str] = set()
 
@@ -69,6 +75,28 @@ def evaluate(
             report(adapter.model, sum(summary.by_status.values()), summary.asked)
 
         return runner.run(GridTask(dataset), dataset, adapter, opened, progress=show, **options)
+
+
+def dataset_needs(dataset: DataSet, plan: Plan) -> list[Needs]:
+    """What the plan's requests ask of a model, one entry a setting."""
+    task = GridTask(dataset)
+    result = []
+    for name, (start, stop) in plan.items():
+        setting = Setting.parse(name)
+        samples = dataset.samples(setting, start, stop)
+        longest = max(
+            (task.request(sample, with_images=False).prompt for sample in samples), key=len
+        )
+        size = max(
+            sum(map(len, dataset.images(sample)))
+            for sample in dataset.samples(setting, start, min(stop, start + 8))
+        )
+        tiles = dataset.manifest.tiles
+        needs = Needs(
+            setting, tiles.width * setting.cols, tiles.height * setting.rows, longest, size
+        )
+        result.append(needs)
+    return result
 
 
 def _plan(

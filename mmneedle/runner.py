@@ -120,7 +120,7 @@ class Evaluation:
         max_connections: int = 16,
         rpm: float | None = None,
         tpm: float | None = None,
-        timeout: float = 120.0,
+        timeout: float | None = 120.0,
         max_attempts: int = 6,
         deadline: float = 1800.0,
         patience: float = 60.0,
@@ -135,7 +135,7 @@ class Evaluation:
             max_connections: requests at once; fewer for a while after a 429.
             rpm, tpm: requests and tokens a minute at most. Tokens are estimated from what past
                 responses used.
-            timeout: seconds for one attempt; a hung one ends as `timeout`.
+            timeout: seconds for one attempt; a hung one ends as `timeout`. None: no limit.
             max_attempts: attempts a sample, by this command; only RETRYABLE ones are repeated.
             deadline: seconds from a sample's first attempt after which it is not tried again.
             patience: the run is given up when for so many seconds, and three rounds of
@@ -305,7 +305,7 @@ class Evaluation:
             return Response(
                 status="timeout",
                 latency=self.timeout,
-                error=f"no reply within {self.timeout:g} seconds",
+                error=f"no reply within {self.timeout or 0:g} seconds",
             )
         except UserError:
             raise

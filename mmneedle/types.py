@@ -134,6 +134,8 @@ class Sample(msgspec.Struct, frozen=True):
     """How close the nearest other photo's captions come to a needle's caption, 0..1."""
     hard: bool = False
     """A negative whose caption was chosen to resemble a photo that is in the haystack."""
+    haystack_number: int | None = None
+    """Which haystack of its setting: samples with the same number share it. None: its own."""
 
     @property
     def positive(self) -> bool:
@@ -193,8 +195,15 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tokens as the provider counted them; None where it did not say."""
 
     input_tokens: int | None = None
+    """All of them: those read from a cache and those written to one included."""
     output_tokens: int | None = None
+    """All of them, thinking included."""
     cached_tokens: int | None = None
+    """Input tokens that were read from a cache."""
+    cache_write_tokens: int | None = None
+    """Input tokens that were written to one, where the provider charges for it."""
+    reasoning_tokens: int | None = None
+    """Output tokens that were spent on thinking."""
 
 
 class Response(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -204,20 +213,47 @@ class Response(msgspec.Struct, frozen=True, omit_defaults=True):
     text: str | None = None
     """The model's words, untouched."""
     reasoning: str | None = None
+    """What the model thought before it answered, where it tells; never read as an answer."""
     stop_reason: str | None = None
     model: str | None = None
     """The exact model version that the provider says answered."""
     usage: Usage | None = None
     latency: float | None = None
     """Seconds from sending to the last byte."""
+    first_token: float | None = None
+    """Seconds from sending to the first token of the answer, where known."""
+    absent_logprob: float | None = None
+    """Natural logarithm of the probability that the answer begins with "-1" rather than with
+    anything else, where the engine tells: for calibration."""
     error: str | None = None
     """One line on what went wrong; never holds a key."""
     retry_after: float | None = None
     """Seconds the provider asked us to wait."""
 
 
+class Needs(msgspec.Struct, frozen=True):
+    """What one setting's requests ask of a model; the largest, where they differ."""
+
+    setting: Setting
+    width: int
+    """Of an image, in pixels."""
+    height: int
+    prompt: str
+    """The longest text."""
+    image_bytes: int
+    """Of all images of a request together."""
+
+
 class Adapter(Protocol):
-    """A model behind an interface: one module a provider."""
+    """A model behind an interface: one module a provider.
+
+    An adapter may also have these, which the run loop looks for:
+
+        max_connections: int                requests at once, where the user says nothing (16)
+        timeout: float | None               seconds for one attempt, likewise (120; None: no limit)
+        prepare(needs: Sequence[Needs])     called once before the first request: load the model
+                                            and size its limits; UserError where it cannot serve
+    """
 
     model: str
     """The full model string, such as openai/gpt-4o."""

@@ -1,14 +1,39 @@
 """Models behind one interface: `create("provider/name")` makes an adapter.
 
-Each provider is a module, imported only when asked for, so that its SDK may be missing.
+Each provider is a module, imported only when asked for, so that its SDK may be missing. Another
+package adds a provider by an entry point of the group `mmneedle.adapters`, named as the provider
+and leading to a function `create(name, options) -> Adapter`.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from mmneedle.errors import UserError
 from mmneedle.types import Adapter
+
+Create = Callable[[str, Mapping[str, Any]], Adapter]
+"""(name, options) -> adapter. Raises UserError for a wrong name, option or key."""
+
+GROUP = "mmneedle.adapters"
+"""Entry points of this group are providers."""
+
+
+class Provider(NamedTuple):
+    """A provider of our own."""
+
+    module: str
+    """Has a function `create`."""
+    extra: str | None = None
+    """What `pip install "mmneedle[extra]"` brings for it; None if it needs nothing."""
+
+
+PROVIDERS: dict[str, Provider] = {
+    "baseline": Provider("mmneedle.adapters.baselines"),
+    "openai": Provider("mmneedle.adapters.openai", "openai"),
+}
 
 
 def create(model: str, **options: Any) -> Adapter:
@@ -24,9 +49,9 @@ def create(model: str, **options: Any) -> Adapter:
     """
     path, _, query = model.partition("?")
     provider, _, name = path.partition("/")
-    if provider not in PROVIDERS or not name:
-        known = ", ".join(f"{provider}/NAME" for provider in PROVIDERS)
-        raise UserError(f"no model {path!r}; known are {known}")
+    if not name or provider not in (known := _known()):
+        names = ", ".join(f"{provider}/NAME" for provider in _known())
+        raise UserError(f"no model {path!r}; known are {names}")
     try:
         merged: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=True))
     except ValueError:
@@ -40,26 +65,40 @@ def create(model: str, **options: Any) -> Adapter:
             if key in merged:
                 raise UserError(f"{key} is given twice, in the model's name and as an option")
             merged[key] = value
-    return PROVIDERS[provider](name, merged)
+    return known[provider](path)(name, merged)
 
 
-def _baseline(name: str, options: dict[str, Any]) -> Adapter:
-    from mmneedle.adapters.baselines import create
-
-    return create(name, options)
-
-
-def _openai(name: str, options: dict[str, Any]) -> Adapter:
-    try:
-        from mmneedle.adapters.openai import create
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f'openai/{name} needs the package {error.name}: pip install "mmneedle[openai]"'
-        ) from None
-    return create(name, options)
+def _known() -> dict[str, Callable[[str], Create]]:
+    """Every provider, ours first, and what loads it for a model string."""
+    ours = {name: _own(provider) for name, provider in PROVIDERS.items()}
+    others = {point.name: _plugin(point) for point in entry_points(group=GROUP)}
+    return others | ours
 
 
-PROVIDERS: dict[str, Callable[[str, dict[str, Any]], Adapter]] = {
-    "baseline": _baseline,
-    "openai": _openai,
-}
+def _own(provider: Provider) -> Callable[[str], Create]:
+    def load(model: str) -> Create:
+        try:
+            create: Create = import_module(provider.module).create
+        except ModuleNotFoundError as error:
+            if provider.extra is None or (error.name or "").startswith("mmneedle"):
+                raise
+            raise UserError(
+                f'{model} needs the package {error.name}: pip install "mmneedle[{provider.extra}]"'
+            ) from None
+        return create
+
+    return load
+
+
+def _plugin(point: Any) -> Callable[[str], Create]:
+    def load(model: str) -> Create:
+        try:
+            create: Create = point.load()
+        except Exception as error:
+            raise UserError(
+                f"{model}: the package {point.dist.name} adds this provider, but it cannot be "
+                f"loaded ({type(error).__name__}: {error})"
+            ) from None
+        return create
+
+    return load
