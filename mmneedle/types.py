@@ -229,6 +229,8 @@ class Response(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line on what went wrong; never holds a key."""
     retry_after: float | None = None
     """Seconds the provider asked us to wait."""
+    batch: str | None = None
+    """The provider's id of the batch that brought it, at the batch price; None: asked directly."""
 
 
 class Needs(msgspec.Struct, frozen=True):
