@@ -40,6 +40,10 @@ class Ask:
         urls = [part["image_url"]["url"] for part in self.parts if part["type"] == "image_url"]
         return [base64.b64decode(url.removeprefix("data:image/jpeg;base64,")) for url in urls]
 
+    def answer(self, text: str | None = "-1") -> "Reply":
+        """An ordinary answer to it."""
+        return completion(text)
+
 
 @dataclass
 class Reply:
@@ -47,12 +51,14 @@ class Reply:
 
     status: int = 200
     body: Any = None
-    """Bytes as they are, anything else as JSON."""
+    """Bytes as they are, a list of bytes piece by piece, anything else as JSON."""
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0.0
     """Seconds before answering."""
     drop: int | None = None
     """Close the connection after so many bytes of the response."""
+    pause: float = 0.0
+    """Seconds between the pieces of a body."""
 
 
 def completion(text: str | None = "-1", finish: str | None = "stop", **message: Any) -> Reply:
@@ -149,8 +155,7 @@ class ChatServer:
             for name, _, value in (line.partition(":") for line in head[1:] if line)
         }
         content = await reader.readexactly(int(headers.get("content-length", 0)))
-        assert head[0] == "POST /v1/chat/completions HTTP/1.1", head[0]
-        ask = Ask(headers, json.loads(content), 0)
+        ask = self.read(head[0], headers, content)
         self.asked[ask.prompt] += 1
         ask.nth = self.asked[ask.prompt]
         self.asks.append(ask)
@@ -161,6 +166,8 @@ class ChatServer:
             await asyncio.sleep(reply.delay)
         finally:
             self.at_once -= 1
+        if isinstance(reply.body, list):
+            return await self._send_pieces(writer, reply)
         response = _response(reply)
         writer.write(response[: reply.drop])
         await writer.drain()
@@ -168,12 +175,35 @@ class ChatServer:
             writer.close()
         return reply.drop is None
 
+    async def _send_pieces(self, writer: asyncio.StreamWriter, reply: Reply) -> bool:
+        """A body as it is made, in chunks (RFC 9112, 7.1)."""
+        headers = {"content-type": "text/event-stream", "transfer-encoding": "chunked"}
+        writer.write(_head(reply, headers))
+        for piece in reply.body:
+            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            await writer.drain()
+            await asyncio.sleep(reply.pause)
+        if reply.drop is not None:
+            writer.close()
+            return False
+        writer.write(b"0\r\n\r\n")
+        return True
+
+    def read(self, line: str, headers: dict[str, str], content: bytes) -> Ask:
+        """A request, from its first line, its headers and its body."""
+        assert line == "POST /v1/chat/completions HTTP/1.1", line
+        return Ask(headers, json.loads(content), 0)
+
 
 def _response(reply: Reply) -> bytes:
     body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body))}
+    return _head(reply, headers) + body
+
+
+def _head(reply: Reply, headers: dict[str, str]) -> bytes:
     lines = "".join(f"{name}: {value}\r\n" for name, value in (headers | reply.headers).items())
-    return f"HTTP/1.1 {reply.status} X\r\n{lines}\r\n".encode() + body
+    return f"HTTP/1.1 {reply.status} X\r\n{lines}\r\n".encode()
 
 
 # --------------------------------------------------------------------------- lean

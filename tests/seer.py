@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from chat_server import Ask, ChatServer, Reply, completion
+from chat_server import Ask, ChatServer, Reply
 from PIL import Image
 
 from mmneedle.types import Location, Source
@@ -31,7 +31,7 @@ _CLOSE = 12.0  # mean difference of a pixel's channels; other photos differ by 3
 
 
 class Seer:
-    """A script for `ChatServer`."""
+    """A script for `ChatServer` and `ApiServer`."""
 
     def __init__(self, source: Source, mistakes: float = 0.0) -> None:
         self.source, self.mistakes = source, mistakes
@@ -54,7 +54,7 @@ class Seer:
         }
         said = [self._find(caption, cells) for caption in captions]
         luck = int.from_bytes(hashlib.sha256(ask.prompt.encode()).digest()[:8], "big") / 2**64
-        return completion(self._word(said, luck, rows))
+        return ask.answer(self._word(said, luck, rows))
 
     def _look(self, image: Image.Image) -> np.ndarray:
         return np.asarray(image.convert("RGB").resize((_SIZE, _SIZE), Image.Resampling.BOX), float)

@@ -16,7 +16,8 @@ from fakes import LARGE, FakeDataSet, FakeTask, fake_sample, open_log
 
 from mmneedle.adapters import create
 from mmneedle.adapters.openai import OpenAIAdapter
-from mmneedle.adapters.replies import classify, read_reply, retry_after
+from mmneedle.adapters.replies import read_chat
+from mmneedle.adapters.statuses import classify, retry_after
 from mmneedle.errors import UserError
 from mmneedle.pacing import Backoff
 from mmneedle.runlog import Run
@@ -124,7 +125,8 @@ def test_megabytes_arrive_as_they_are(direct: bool) -> None:
 def test_the_token_limit_is_called_what_the_server_calls_it(
     base_url: str | None, field: str
 ) -> None:
-    assert OpenAIAdapter("m", base_url=base_url).fingerprint()["token_field"] == field
+    adapter = OpenAIAdapter("m", base_url=base_url, api="chat")
+    assert adapter.fingerprint()["token_field"] == field
 
 
 def test_connections_are_kept_and_as_many_as_wanted(direct: bool) -> None:
@@ -523,4 +525,4 @@ def test_the_table_of_statuses_is_closed() -> None:
         b'{"choices": {}}',
         b'{"choices":[{}]}',
     ):
-        assert read_reply(content).status in ("server_error", "empty")
+        assert read_chat(content).status in ("server_error", "empty")

@@ -33,6 +33,9 @@ class Provider(NamedTuple):
 PROVIDERS: dict[str, Provider] = {
     "baseline": Provider("mmneedle.adapters.baselines"),
     "openai": Provider("mmneedle.adapters.openai", "openai"),
+    "azure": Provider("mmneedle.adapters.azure", "openai"),
+    "anthropic": Provider("mmneedle.adapters.anthropic", "anthropic"),
+    "google": Provider("mmneedle.adapters.google", "google"),
 }
 
 

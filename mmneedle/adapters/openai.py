@@ -1,4 +1,4 @@
-"""OpenAI's chat completions, and every server that speaks them (vLLM, Azure, OpenRouter, …).
+"""OpenAI's Responses API, and chat completions as every compatible server speaks them.
 
 The official SDK does authentication, transport and errors. Two things are done by hand because
 requests are large (ten images are a megabyte): the JSON body is put together from base64 without
@@ -6,64 +6,80 @@ being escaped again, and the reply is read without building the SDK's models.
 """
 
 import os
+import re
 import time
-import urllib.request
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, NamedTuple, Self
-from urllib.parse import unquote, urlsplit
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Literal
 
 import httpx2
 import msgspec
 import openai
 
 from mmneedle.adapters import options
-from mmneedle.adapters.replies import classify, read_reply, retry_after
+from mmneedle.adapters.body import HOLE, Body, Frame
+from mmneedle.adapters.reasoning import MORE_EFFORTS, Reasoning, patience, reasoning, room
+from mmneedle.adapters.replies import read_chat, read_responses
+from mmneedle.adapters.server import CONNECT_TIMEOUT, BaseUrl, Secrets, key_from
+from mmneedle.adapters.statuses import failure, one_line
 from mmneedle.adapters.transport import DirectTransport
 from mmneedle.errors import UserError
-from mmneedle.types import RETRYABLE, Request, Response
-
-try:
-    from pybase64 import b64encode  # many times as fast
-except ModuleNotFoundError:
-    from base64 import b64encode  # type: ignore[assignment]
+from mmneedle.types import Request, Response
 
 OPENAI_URL = "https://api.openai.com/v1"
-_CONNECT_TIMEOUT = 10.0  # seconds
-_PIECE = 1 << 18  # bytes of a body that are handed to the network at once
-_LONGEST_ERROR = 500  # characters; some servers say back the whole request
-_SHORTEST_SECRET = 8  # "EMPTY" and "none" are no secrets, and may well stand in an answer
+_TOP_LOGPROBS = 20  # as many as the API gives
+_DATA_URL = f"data:image/jpeg;base64,{HOLE}"
+# Models that are told where a prompt's shared part ends, and charge for what they keep otherwise
+# (the API's guide to prompt caching, as of November 2026).
+_MARKS_CACHE = re.compile(r"(^|/)gpt-(5\.([6-9]|\d\d)|[6-9]|\d\d)", re.I)
 
-_OPTIONS: dict[str, Callable[[Any], Any]] = {
+Api = Literal["responses", "chat"]
+
+OPTIONS: dict[str, Callable[[Any], Any]] = {
     "base_url": str,
+    "api": options.one_of(("responses", "chat")),
     "max_tokens": options.whole(1),
     "token_field": options.one_of(("max_tokens", "max_completion_tokens")),
     "temperature": options.number(0),
     "seed": options.whole(-(2**63)),
     "detail": options.one_of(("auto", "low", "high", "original")),
+    "reasoning": reasoning(MORE_EFFORTS, tokens=False),
+    "summary": options.one_of(("auto", "concise", "detailed", "off")),
+    "logprobs": options.yes,
+    "cache": options.one_of(("auto", "off")),
     "timeout": options.number(0),
 }
+REASONS = {"engine_args": "--engine-arg is for engines on this machine (hf, vllm), not for servers"}
 
 
 def create(name: str, given: Mapping[str, Any]) -> "OpenAIAdapter":
     """Make an adapter from options as text. Raises UserError for a wrong one or a missing key."""
-    return OpenAIAdapter(name, **options.read(f"openai/{name}", given, _OPTIONS))
+    return OpenAIAdapter(name, **options.read(f"openai/{name}", given, OPTIONS, REASONS))
 
 
 class OpenAIAdapter:
-    """A model behind a chat-completions endpoint."""
+    """A model behind OpenAI's protocols."""
 
     wants_images = True
+    provider = "openai"
+    key_variables: tuple[str, ...] = ("OPENAI_API_KEY",)
+    more_headers: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,
         name: str,
         *,
         base_url: str | None = None,
-        max_tokens: int = 300,
+        api: Api | None = None,
+        max_tokens: int | None = None,
         token_field: str | None = None,
         temperature: float | None = None,
         seed: int | None = None,
         detail: str | None = None,
+        reasoning: Reasoning | None = None,
+        summary: str = "auto",
+        logprobs: bool = False,
+        cache: str = "auto",
         timeout: float | None = None,
         direct: bool = True,
     ) -> None:
@@ -74,94 +90,163 @@ class OpenAIAdapter:
             base_url: a compatible server, such as http://localhost:8000/v1; OPENAI_BASE_URL or
                 OpenAI itself by default. User and password in it are sent as basic
                 authentication and shown nowhere.
-            max_tokens: tokens an answer may have, thinking included (300 as in the paper).
-            token_field: how the server calls that limit. By default `max_completion_tokens` for
-                OpenAI and Azure, whose reasoning models take nothing else, and `max_tokens` for
-                other servers, which all know it.
-            temperature, seed: sent only if given.
+            api: the Responses API, or chat completions. By default the first for OpenAI itself,
+                whose models want it, and the second for other servers, which all have it.
+            max_tokens: tokens a reply may have, thinking included; by default 300, as in the
+                paper, and more for a model that thinks.
+            token_field: how a chat server calls that limit. By default `max_completion_tokens`
+                for OpenAI and Azure, whose reasoning models take nothing else, and `max_tokens`
+                for other servers, which all know it.
+            temperature, seed: sent only if given; the Responses API has no seed.
             detail: of the images; sent only if given.
+            reasoning: how hard to think, a word; "off" asks not to.
+            summary: of what was thought, where `reasoning` is given (Responses API).
+            logprobs: ask for log-probabilities, to keep that of "-1".
+            cache: "auto" tells OpenAI's newer models where the images end that are asked about
+                again; "off" says nothing.
             timeout: seconds for one reply; by default the run loop's limit alone counts.
             direct: may use the lean transport where the server is reached by plain http.
 
         Raises:
-            UserError: no key for OpenAI itself; a base URL that is none.
+            UserError: no key for OpenAI itself; a base URL that is none; options that exclude
+                each other.
         """
-        self.model = f"openai/{name}"
-        url = _BaseUrl.read(base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL)
-        key = os.environ.get("OPENAI_API_KEY", "").strip()
-        if not (key.isascii() and key.isprintable()):  # no HTTP header can hold it
-            raise UserError("OPENAI_API_KEY holds characters that no key has")
-        if not key and url.shown == OPENAI_URL:
+        self.model = f"{self.provider}/{name}"
+        url = self._address(base_url)
+        key = key_from(*self.key_variables)
+        if not key and self._needs_key(url):
             raise UserError(
-                f"{self.model} needs a key: set OPENAI_API_KEY, or --base-url for another server"
+                f"{self.model} needs a key: set {self.key_variables[0]}, or --base-url for another"
+                " server"
             )
-        secrets = (key, *url.secrets)
-        self._secrets = [text for text in secrets if text and len(text) >= _SHORTEST_SECRET]
-        self._settings = {
+        self.api: Api = api or self._default_api(url)
+        if self.api == "responses" and (seed is not None or token_field):
+            what = "seed" if seed is not None else "token_field"
+            raise UserError(f"{self.model}: the Responses API has no {what}; add ?api=chat")
+        own = self._is_openais(url)
+        self._secrets = Secrets(key, *url.secrets)
+        self._settings: dict[str, Any] = {
             "model": name,
             "base_url": url.shown,
-            "max_tokens": max_tokens,
-            "token_field": token_field or url.token_field,
+            "api": self.api,
+            "max_tokens": room(name, reasoning, max_tokens),
+            "token_field": token_field or ("max_completion_tokens" if own else "max_tokens"),
             "temperature": temperature,
             "seed": seed,
             "detail": detail,
+            "reasoning": reasoning,
+            "summary": None,
+            "logprobs": logprobs or None,
         }
-        self._frame = _Frame.of(self._settings)
-        self._client = AsyncOpenAI(
-            api_key=key or "none",
+        if self.api == "responses":
+            self._settings["token_field"] = "max_output_tokens"
+            if reasoning not in (None, "off") and summary != "off":
+                self._settings["summary"] = summary
+        self._caches = own and cache == "auto"
+        self._frame = frame(self._settings, marks=self._caches and marks_cache(name))
+        self.timeout = patience(self._settings["max_tokens"])
+        self.path = "/responses" if self.api == "responses" else "/chat/completions"
+        self._client = self._connect(url, key, timeout, direct)
+
+    # ---------------------------------------------------------------- what Azure does otherwise
+
+    def _address(self, base_url: str | None) -> BaseUrl:
+        return BaseUrl.read(base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL)
+
+    def _needs_key(self, url: BaseUrl) -> bool:
+        return url.shown == OPENAI_URL
+
+    def _default_api(self, url: BaseUrl) -> Api:
+        return "responses" if url.host == "api.openai.com" else "chat"
+
+    def _is_openais(self, url: BaseUrl) -> bool:
+        """Whether OpenAI's own software is behind the address, or Microsoft's copy of it."""
+        ends = (".openai.com", ".openai.azure.com", ".services.ai.azure.com")
+        return f".{url.host}".endswith(ends)
+
+    def _client_options(self, key: str) -> dict[str, Any]:
+        return {"api_key": key or "none"}
+
+    # ---------------------------------------------------------------- asking
+
+    def _connect(
+        self, url: BaseUrl, key: str, timeout: float | None, direct: bool
+    ) -> "AsyncOpenAI":
+        return AsyncOpenAI(
             base_url=url.shown,
             max_retries=0,  # the run loop's business
-            timeout=httpx2.Timeout(timeout, connect=_CONNECT_TIMEOUT),
+            timeout=httpx2.Timeout(timeout, connect=CONNECT_TIMEOUT),
             http_client=openai.DefaultAsyncHttpxClient(
                 auth=url.auth,
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
                 transport=DirectTransport() if direct and url.direct else None,
             ),
+            **self._client_options(key),
         )
 
     async def generate(self, request: Request) -> Response:
         """One attempt."""
-        body = _Body(self._frame, request)
+        body = self._body(request)
         began = time.perf_counter()
         try:
             reply = await self._client.post(
-                "/chat/completions",
+                self.path,
                 content=body,
                 cast_to=httpx2.Response,
                 options={
-                    "headers": {"Content-Length": str(body.length)},
+                    "headers": {**body.headers, **self.more_headers},
                     "idempotency_key": "",  # never sent; the SDK would draw a random one
                 },
             )
-            response = read_reply(reply.content)
+            response = self.read_reply(reply.content)
         except openai.APIStatusError as error:
             response = _read_error(error)
         except openai.APITimeoutError as error:
-            response = Response("timeout", error=_one_line(error))
+            response = Response("timeout", error=one_line(error))
         except (openai.APIConnectionError, httpx2.HTTPError) as error:
-            response = Response("server_error", error=_one_line(error))
+            response = Response("server_error", error=one_line(error))
         latency = time.perf_counter() - began
-        return self._presentable(msgspec.structs.replace(response, latency=latency))
+        return self._secrets.hide(msgspec.structs.replace(response, latency=latency))
+
+    def body(self, request: Request) -> bytes:
+        """The JSON that `generate` posts to `path`, for batch files and the like."""
+        return bytes(self._body(request))
+
+    def read_reply(self, content: bytes) -> Response:
+        """What a reply to `body` with HTTP status 200 says; its JSON.
+
+        Raises:
+            UserError: log-probabilities were asked for and are not there.
+        """
+        read = read_responses if self.api == "responses" else read_chat
+        response = self._secrets.hide(read(content))
+        if (
+            self._settings["logprobs"]
+            and response.status == "ok"
+            and response.absent_logprob is None
+            and response.reasoning is None
+        ):
+            raise UserError(
+                f"{self.model}: the server gives no log-probabilities; leave out --logprobs"
+            )
+        return response
+
+    def _body(self, request: Request) -> Body:
+        number = request.sample.haystack_number
+        shared = number is not None
+        if not (shared and self._caches):
+            return Body(self._frame, request, shared=shared)
+        # Requests with the same key go to the same machine, whose cache holds their images.
+        key = f"mmneedle-{request.sample.setting.name}-h{number}"
+        return Body(self._frame, request, shared=shared, prompt_cache_key=key)
 
     def fingerprint(self) -> dict[str, Any]:
         """Every parameter of the requests, and the server's address without user and password."""
-        return {"adapter": "openai"} | self._settings
+        return {"adapter": self.provider} | self._settings
 
     async def aclose(self) -> None:
         """Close connections."""
         await self._client.close()
-
-    def _presentable(self, response: Response) -> Response:
-        """A server may say back what it was sent: no secret goes further than here."""
-        for secret in self._secrets:
-            for field in ("text", "reasoning", "stop_reason", "model", "error"):
-                text = getattr(response, field)
-                if text and secret in text:
-                    changed = {field: text.replace(secret, "[key]")}
-                    response = msgspec.structs.replace(response, **changed)
-        if response.error:
-            response = msgspec.structs.replace(response, error=response.error[:_LONGEST_ERROR])
-        return response
 
 
 class AsyncOpenAI(openai.AsyncOpenAI):
@@ -175,9 +260,9 @@ class AsyncOpenAI(openai.AsyncOpenAI):
     _first: httpx2.Request | None = None
 
     def _build_request(self, options: Any, **more: Any) -> httpx2.Request:
-        if not isinstance(options.content, _Body) or self._first is None:
+        if not isinstance(options.content, Body) or self._first is None:
             built = super()._build_request(options, **more)
-            if isinstance(options.content, _Body):
+            if isinstance(options.content, Body):
                 self._first = built
             return built
         first = self._first
@@ -192,119 +277,80 @@ class AsyncOpenAI(openai.AsyncOpenAI):
         )
 
 
-class _BaseUrl(NamedTuple):
-    """A server's address, taken apart."""
-
-    shown: str
-    """Without user and password."""
-    auth: tuple[str, str] | None
-    secrets: tuple[str, ...]
-    token_field: str
-    direct: bool
-    """Plain http and no proxy on the way."""
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        try:
-            parts = urlsplit(text.strip())
-            host, port = parts.hostname or "", parts.port
-            if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
-                raise ValueError
-        except ValueError:  # the address is not shown: it may hold a password
-            raise UserError(
-                "the base URL must look like http://localhost:8000/v1 (http or https, no ?query)"
-            ) from None
-        where = f"[{host}]" if ":" in host else host
-        where += f":{port}" if port else ""
-        auth = None
-        secrets: tuple[str, ...] = ()
-        if parts.username or parts.password:
-            auth = unquote(parts.username or ""), unquote(parts.password or "")
-            basic = b64encode(":".join(auth).encode()).decode()
-            secrets = (*auth, parts.password or "", basic)
-        ours = host.endswith((".openai.com", ".openai.azure.com", ".services.ai.azure.com"))
-        proxies = urllib.request.getproxies()
-        proxied = ("http" in proxies or "all" in proxies) and not urllib.request.proxy_bypass(host)
-        return cls(
-            shown=f"{parts.scheme}://{where}{parts.path.rstrip('/')}",
-            auth=auth,
-            secrets=secrets,
-            token_field="max_completion_tokens" if ours else "max_tokens",
-            direct=parts.scheme == "http" and not proxied,
-        )
+def marks_cache(name: str) -> bool:
+    """Whether a model keeps only what it is told to keep for the next request."""
+    return bool(_MARKS_CACHE.search(name))
 
 
 # --------------------------------------------------------------------------- requests
 
 
-class _Frame(NamedTuple):
-    """The parts of a request's JSON that never change, with the images and the prompt left out."""
+def frame(settings: Mapping[str, Any], *, marks: bool) -> Frame:
+    """What every request has in common.
 
-    before: bytes
-    image: bytes
-    image_end: bytes
-    text: bytes
-    after: bytes
-
-    @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> Self:
-        parameters = {settings["token_field"]: settings["max_tokens"]}
-        for name in ("temperature", "seed"):
-            if settings[name] is not None:
-                parameters[name] = settings[name]
-        detail = settings["detail"]
-        return cls(
-            before=b'{"model":%b,"messages":[{"role":"user","content":['
-            % msgspec.json.encode(settings["model"]),
-            image=b'{"type":"image_url","image_url":{"url":"data:image/jpeg;base64,',
-            image_end=(f'","detail":"{detail}"}}}},' if detail else '"}},').encode(),
-            text=b'{"type":"text","text":',
-            after=b"}]}],%b" % msgspec.json.encode(parameters)[1:],
-        )
-
-
-class _Body:
-    """A request's JSON in pieces: the images first, in order, then the text.
-
-    Images are encoded when they are about to be sent, so that what waits for an answer takes no
-    memory and what was encoded is still in the processor's cache. It can be gone through again,
-    as a redirect needs.
+    Args:
+        settings: as the fingerprint has them.
+        marks: mark the end of shared images for the prompt cache, and cache nothing else.
     """
+    make = _responses_parts if settings["api"] == "responses" else _chat_parts
+    image, text, body = make(settings)
+    body[settings["token_field"]] = settings["max_tokens"]
+    for name in ("temperature", "seed"):
+        if settings[name] is not None:
+            body[name] = settings[name]
+    if not marks:
+        return Frame.of(body, image, text)
+    body["prompt_cache_options"] = {"mode": "explicit"}
+    last = image | {"prompt_cache_breakpoint": {"mode": "explicit"}}
+    return Frame.of(body, image, text, last)
 
-    def __init__(self, frame: _Frame, request: Request) -> None:
-        self.frame, self.images = frame, request.images
-        self.end = frame.text + msgspec.json.encode(request.prompt) + frame.after
-        around = len(frame.image) + len(frame.image_end)
-        encoded = sum(around + (len(image) + 2) // 3 * 4 for image in request.images)
-        self.length = len(frame.before) + encoded + len(self.end)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        parts, size = [self.frame.before], 0
-        for image in self.images:
-            encoded = b64encode(image)
-            parts += (self.frame.image, encoded, self.frame.image_end)
-            size += len(encoded)
-            if size >= _PIECE:
-                yield b"".join(parts)
-                parts, size = [], 0
-        yield b"".join((*parts, self.end))
+Parts = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
+"""Templates of an image, of the text and of the whole."""
+
+
+def _chat_parts(settings: Mapping[str, Any]) -> Parts:
+    address = {"url": _DATA_URL}
+    if settings["detail"]:
+        address["detail"] = settings["detail"]
+    message = {"role": "user", "content": [HOLE]}
+    body: dict[str, Any] = {"model": settings["model"], "messages": [message]}
+    if settings["reasoning"]:
+        body["reasoning_effort"] = _effort(settings["reasoning"])
+    if settings["logprobs"]:
+        body |= {"logprobs": True, "top_logprobs": _TOP_LOGPROBS}
+    return {"type": "image_url", "image_url": address}, {"type": "text", "text": HOLE}, body
+
+
+def _responses_parts(settings: Mapping[str, Any]) -> Parts:
+    image = {
+        "type": "input_image",
+        "image_url": _DATA_URL,
+        "detail": settings["detail"] or "auto",
+    }
+    message = {"role": "user", "content": [HOLE]}
+    body: dict[str, Any] = {"model": settings["model"], "input": [message], "store": False}
+    if settings["reasoning"]:
+        body["reasoning"] = {"effort": _effort(settings["reasoning"])}
+        if settings["summary"]:
+            body["reasoning"]["summary"] = settings["summary"]
+    if settings["logprobs"]:
+        body |= {"include": ["message.output_text.logprobs"], "top_logprobs": _TOP_LOGPROBS}
+    return image, {"type": "input_text", "text": HOLE}, body
+
+
+def _effort(level: Reasoning) -> Reasoning:
+    return "none" if level == "off" else level
 
 
 # --------------------------------------------------------------------------- errors
 
 
 def _read_error(error: openai.APIStatusError) -> Response:
-    message = _one_line(error)
+    message = one_line(error)
     if isinstance(error.body, dict) and "message" not in error.body:
         message += f" {msgspec.json.encode(error.body).decode()}"
     if error.status_code == 404:
         message += " (is the model's name right, and the base URL? it mostly ends in /v1)"
-    status = classify(error.status_code, " ".join(filter(None, (error.code, error.type, message))))
-    wait = retry_after(error.response.headers) if status in RETRYABLE else None
-    return Response(status, error=message, retry_after=wait)
-
-
-def _one_line(error: Exception) -> str:
-    cause = str(error.__cause__ or "")
-    text = f"{error} ({cause})" if cause and cause not in str(error) else str(error)
-    return " ".join(text.split())
+    details = " ".join(filter(None, (error.code, error.type, message)))
+    return failure(error.status_code, details, message, error.response.headers)

@@ -1,18 +1,25 @@
 """Reading an adapter's options, which come as text from a model string or typed from a script."""
 
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from mmneedle.errors import UserError
 
 
-def read(model: str, options: Mapping[str, Any], known: Mapping[str, Callable[[Any], Any]]) -> Any:
+def read(
+    model: str,
+    options: Mapping[str, Any],
+    known: Mapping[str, Callable[[Any], Any]],
+    reasons: Mapping[str, str] = MappingProxyType({}),
+) -> Any:
     """Convert options by name.
 
     Args:
         model: whose options they are, for error messages.
         options: name -> value; None stands for the default and is left out.
         known: name -> converter, which raises ValueError saying what it expects.
+        reasons: name -> why there is no such option, where there is more to say.
 
     Raises:
         UserError: an option that is not known, or a value that its converter refuses.
@@ -20,6 +27,8 @@ def read(model: str, options: Mapping[str, Any], known: Mapping[str, Callable[[A
     result = {}
     for name, value in options.items():
         if name not in known:
+            if name in reasons:
+                raise UserError(f"{model}: {reasons[name]}")
             takes = ", ".join(known) if known else "none"
             raise UserError(f"{model} has no option {name!r}; it takes {takes}")
         try:
@@ -60,6 +69,15 @@ def whole(low: int) -> Callable[[Any], int]:
         return result
 
     return convert
+
+
+def yes(value: Any) -> bool:
+    """A converter of a switch: true, or the words of one."""
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    try:
+        return words[str(value).lower()]
+    except KeyError:
+        raise ValueError("not one of true, false") from None
 
 
 def one_of(values: Iterable[str]) -> Callable[[Any], str]:

@@ -1,145 +1,174 @@
-"""Reading what chat-completions servers send: answers, and errors of every kind."""
+"""Reading what OpenAI's two protocols answer: chat completions, which many speak, and responses."""
 
-import contextlib
-import re
-import time
-from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+import math
+from collections.abc import Iterable
+from typing import Any
 
-import msgspec
-
+from mmneedle.adapters.statuses import decode, error_in_reply, get, items
 from mmneedle.types import Response, Status, Usage
 
-_T = TypeVar("_T")
+_ABSENT = "-1"
+_LEAST = 1e-12  # a probability that stands for less than any server tells
 
 
-def read_reply(content: bytes) -> Response:
-    """What a reply with status 200 says."""
-    try:
-        body = msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as reason:
-        return Response("server_error", error=f"the reply is not JSON: {reason}")
-    choices = _get(body, "choices", list)
+def read_chat(content: bytes) -> Response:
+    """What a chat completion says."""
+    body = decode(content)
+    if isinstance(body, Response):
+        return body
+    choices = get(body, "choices", list)
     if not choices:
-        error = _get(body, "error", object)
+        error = get(body, "error", object)
         if error is not None:  # as some gateways report what happened behind them
-            return _error_in_reply(error)
+            return error_in_reply(error)
         if choices is None:
             return Response("server_error", error="the reply is no chat completion")
     choice = choices[0] if choices else None
-    message = _get(choice, "message", dict)
-    refusal = _get(message, "refusal", str)
-    text = _text(_get(message, "content", object)) or refusal
-    stop = _get(choice, "finish_reason", str)
+    message = get(choice, "message", dict)
+    refusal = get(message, "refusal", str)
+    text = _text(get(message, "content", object)) or refusal
+    stop = get(choice, "finish_reason", str)
+    if stop == "error":
+        return error_in_reply(get(choice, "error", object))
     status: Status
     if refusal or stop == "content_filter":
         status = "refused"
     elif stop == "length":
         status = "truncated"
-    elif stop == "error":
-        return _error_in_reply(_get(choice, "error", object))
     else:
         status = "ok" if text and text.strip() else "empty"
+    thought = get(message, "reasoning_content", str) or get(message, "reasoning", str)
+    # Where something was thought, some servers count that among the answer's tokens.
+    tokens = [] if thought else items(get(choice, "logprobs", dict), "content")
     return Response(
         status,
         text=text,
-        reasoning=_get(message, "reasoning_content", str) or _get(message, "reasoning", str),
+        reasoning=thought,
         stop_reason=stop,
-        model=_get(body, "model", str),
-        usage=_usage(_get(body, "usage", dict)),
+        model=get(body, "model", str),
+        usage=_usage(get(body, "usage", dict), "prompt", "completion"),
+        absent_logprob=_absent(tokens),
         error=None if choices else "the reply has no choices",
     )
 
 
-def _get(container: Any, key: str, kind: type[_T]) -> _T | None:
-    """container[key] if that is there and of this kind."""
-    value = container.get(key) if isinstance(container, dict) else None
-    return value if isinstance(value, kind) else None
+def read_responses(content: bytes) -> Response:
+    """What an object of the Responses API says."""
+    body = decode(content)
+    if isinstance(body, Response):
+        return body
+    output = get(body, "output", list)
+    error = get(body, "error", object)
+    state = get(body, "status", str)
+    if error is not None or state in ("failed", "cancelled"):
+        return _failed(error)
+    if output is None:
+        return Response("server_error", error="the reply is no response object")
+    parts = [part for item in items(body, "output") for part in items(item, "content")]
+    text = "".join(get(part, "text", str) or "" for part in parts if _is(part, "output_text"))
+    refusal = "".join(get(part, "refusal", str) or "" for part in parts if _is(part, "refusal"))
+    reason = get(get(body, "incomplete_details", dict), "reason", str)
+    status: Status
+    if refusal or reason == "content_filter":
+        status = "refused"
+    elif state == "incomplete":
+        status = "truncated"
+    else:
+        status = "ok" if text.strip() else "empty"
+    answers = (part for part in parts if _is(part, "output_text"))
+    return Response(
+        status,
+        text=text or refusal or None,
+        reasoning=_thoughts(body),
+        stop_reason=reason or state,
+        model=get(body, "model", str),
+        usage=_usage(get(body, "usage", dict), "input", "output"),
+        absent_logprob=_absent(items(next(answers, None), "logprobs")),
+    )
 
 
-def _usage(usage: dict[str, Any] | None) -> Usage | None:
+def _is(part: dict[str, Any], kind: str) -> bool:
+    return part.get("type") == kind
+
+
+def _failed(error: object) -> Response:
+    """A response that came to nothing; its codes are words."""
+    code = str(get(error, "code", object) or "")
+    numbers = {"server_error": "500", "rate_limit_exceeded": "429", "vector_store_timeout": "504"}
+    if code in ("", *numbers) or not isinstance(error, dict):
+        return error_in_reply(
+            error | {"code": numbers.get(code, "500")}
+            if isinstance(error, dict)
+            else {"code": 500, "message": "the response failed, with no reason given"}
+        )
+    policy = "policy" in code  # bio_policy, image_content_policy_violation
+    known = {"code": 400, "message": f"{code}: {get(error, 'message', str) or ''}"}
+    response = error_in_reply(known)
+    return Response("refused", error=response.error) if policy else response
+
+
+def _thoughts(body: Any) -> str | None:
+    """The summaries of the model's reasoning, or its words where the server gives those."""
+    found = [
+        get(part, "text", str) or ""
+        for item in items(body, "output")
+        if _is(item, "reasoning")
+        for part in (*items(item, "summary"), *items(item, "content"))
+    ]
+    return "\n\n".join(filter(None, found)) or None
+
+
+def _usage(usage: dict[str, Any] | None, given: str, made: str) -> Usage | None:
     if usage is None:
         return None
+    read = get(usage, f"{given}_tokens_details", dict)
+    written = get(usage, f"{made}_tokens_details", dict)
     return Usage(
-        input_tokens=_get(usage, "prompt_tokens", int),
-        output_tokens=_get(usage, "completion_tokens", int),
-        cached_tokens=_get(_get(usage, "prompt_tokens_details", dict), "cached_tokens", int),
+        input_tokens=get(usage, f"{given}_tokens", int),
+        output_tokens=get(usage, f"{made}_tokens", int),
+        cached_tokens=get(read, "cached_tokens", int),
+        cache_write_tokens=get(read, "cache_write_tokens", int),
+        reasoning_tokens=get(written, "reasoning_tokens", int),
     )
 
 
 def _text(content: object) -> str | None:
     """A message's words; some servers give them in parts."""
     if isinstance(content, list):
-        return "".join(_get(part, "text", str) or "" for part in content)
+        return "".join(get(part, "text", str) or "" for part in content)
     return content if isinstance(content, str) else None
 
 
-# --------------------------------------------------------------------------- errors
-
-_KINDS: tuple[tuple[Status, str], ...] = (
-    (
-        "auth",
-        r"model_not_found|model .*(does not exist|not found)|(not a valid|unknown|invalid) model",
-    ),
-    (
-        "refused",
-        r"content_filter|content.policy|content management|responsibleai|moderation|flagged",
-    ),
-    (
-        "too_long",
-        r"context.(length|window)|(maximum|max).model.len|too (long|many tokens)|reduce the length"
-        r"|string_above_max|request too large|maximum.*\btokens|tokens.*\bmaximum",
-    ),
-    ("image_rejected", r"\bimages?\b|image_|multimodal|vision"),
-)
-# Not the words "exceeded your current quota": some gateways say so of a minute's quota too.
-_NO_MONEY = re.compile(r"insufficient.(quota|funds|credit|balance)", re.I)
+# --------------------------------------------------------------------------- log-probabilities
 
 
-def classify(code: int, details: str) -> Status:
-    """The status for an HTTP status code from 400 up and what the server says beside it."""
-    if code == 429:
-        if _NO_MONEY.search(details):
-            return "auth"
-        # More tokens in one request than are allowed in a minute: waiting does not help.
-        return "too_long" if "request too large" in details.lower() else "rate_limited"
-    said = next((kind for kind, words in _KINDS if re.search(words, details, re.I)), None)
-    if code == 403 and said == "refused":
-        return "refused"
-    if code in (401, 402, 403, 404):
-        return "auth"
-    if code == 413:
-        return "too_long"
-    if code == 408:
-        return "timeout"
-    if code == 409 or code >= 500:
-        return "server_error"
-    return said or "bad_request"
+def _absent(tokens: Iterable[dict[str, Any]]) -> float | None:
+    """Log-probability that the answer begins as "-1" does, by its first token that is no space.
 
-
-def retry_after(headers: Mapping[str, str], moment: float | None = None) -> float | None:
-    """Seconds to wait by Retry-After (RFC 9110, 10.2.3: seconds or a date) or retry-after-ms."""
-    with contextlib.suppress(KeyError, ValueError):
-        return _seconds(float(headers["retry-after-ms"]) / 1000)
-    value = headers.get("retry-after", "")
-    with contextlib.suppress(ValueError):
-        return _seconds(float(value))
-    with contextlib.suppress(ValueError, OverflowError):
-        return max(0.0, parsedate_to_datetime(value).timestamp() - (moment or time.time()))
+    Where that is not among the likeliest that the server names, the most that it can be.
+    """
+    for token in tokens:
+        if (get(token, "token", str) or "").strip():
+            return _begins(token)
     return None
 
 
-def _seconds(value: float) -> float:
-    if not 0 <= value < float("inf"):
-        raise ValueError
-    return value
+def _begins(token: dict[str, Any]) -> float | None:
+    named = {
+        text: logprob
+        for one in (*items(token, "top_logprobs"), token)
+        if (text := get(one, "token", str)) is not None
+        and isinstance(logprob := one.get("logprob"), (int, float))
+    }
+    if not named:
+        return None
+    shares = {text: math.exp(min(logprob, 0.0)) for text, logprob in named.items()}
+    wanted = sum(share for text, share in shares.items() if _leads(text.strip()))
+    if not wanted:
+        wanted = max(min(1 - sum(shares.values()), *shares.values()), _LEAST)
+    return math.log(min(wanted, 1.0))
 
 
-def _error_in_reply(error: Any) -> Response:
-    """An error that came with HTTP status 200: {"code": 429, "message": …}, or only words."""
-    code = str(_get(error, "code", object) or "")
-    message = " ".join((_get(error, "message", str) or msgspec.json.encode(error).decode()).split())
-    number = int(code) if re.fullmatch("[45][0-9][0-9]", code) else 500
-    status = classify(number, f"{code} {message}")
-    return Response(status, error=f"error in the reply: {message}")
+def _leads(text: str) -> bool:
+    """Whether an answer "-1" begins with this token."""
+    return bool(text) and (_ABSENT.startswith(text) or text.startswith(_ABSENT))

@@ -1,0 +1,100 @@
+"""A provider's server: its address, the key for it, and that no secret goes further than here."""
+
+import os
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterable
+from typing import NamedTuple, Self
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from mmneedle.errors import UserError
+from mmneedle.types import Response
+
+CONNECT_TIMEOUT = 10.0  # seconds
+_LONGEST_ERROR = 500  # characters; some servers say back the whole request
+_SHORTEST_SECRET = 8  # "EMPTY" and "none" are no secrets, and may well stand in an answer
+
+
+class BaseUrl(NamedTuple):
+    """A server's address, taken apart."""
+
+    shown: str
+    """Without user and password."""
+    host: str
+    auth: tuple[str, str] | None
+    secrets: tuple[str, ...]
+    direct: bool
+    """Plain http and no proxy on the way."""
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Take an address apart. Raises UserError, which does not show it, for one that is none."""
+        try:
+            parts = urlsplit(text.strip())
+            host, port = parts.hostname or "", parts.port
+            if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+                raise ValueError
+        except ValueError:  # the address is not shown: it may hold a password
+            raise UserError(
+                "the base URL must look like http://localhost:8000/v1 (http or https, no ?query)"
+            ) from None
+        where = f"[{host}]" if ":" in host else host
+        where += f":{port}" if port else ""
+        auth = None
+        secrets: tuple[str, ...] = ()
+        if parts.username or parts.password:
+            auth = unquote(parts.username or ""), unquote(parts.password or "")
+            basic = b64encode(":".join(auth).encode()).decode()
+            secrets = (*auth, parts.password or "", basic)
+        proxies = urllib.request.getproxies()
+        proxied = ("http" in proxies or "all" in proxies) and not urllib.request.proxy_bypass(host)
+        return cls(
+            shown=f"{parts.scheme}://{where}{parts.path.rstrip('/')}",
+            host=host,
+            auth=auth,
+            secrets=secrets,
+            direct=parts.scheme == "http" and not proxied,
+        )
+
+    def without(self, *ends: str) -> Self:
+        """The address without one of these ends, which the SDK adds itself."""
+        for end in ends:
+            if self.shown.endswith(end):
+                return self._replace(shown=self.shown.removesuffix(end).rstrip("/"))
+        return self
+
+
+def key_from(*variables: str) -> str:
+    """The key in the first of these variables that holds one; empty if none does.
+
+    Raises:
+        UserError: it has characters that no HTTP header can hold. It is not shown.
+    """
+    for name in variables:
+        key = os.environ.get(name, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise UserError(f"{name} holds characters that no key has")
+        if key:
+            return key
+    return ""
+
+
+class Secrets:
+    """What must not be shown."""
+
+    def __init__(self, *texts: str, more: Iterable[str] = ()) -> None:
+        self._texts = [text for text in (*texts, *more) if len(text) >= _SHORTEST_SECRET]
+
+    def hide(self, response: Response) -> Response:
+        """A server may say back what it was sent: no secret goes further than here."""
+        for secret in self._texts:
+            for field in ("text", "reasoning", "stop_reason", "model", "error"):
+                text = getattr(response, field)
+                if text and secret in text:
+                    changed = {field: text.replace(secret, "[key]")}
+                    response = msgspec.structs.replace(response, **changed)
+        if response.error:
+            response = msgspec.structs.replace(response, error=response.error[:_LONGEST_ERROR])
+        return response

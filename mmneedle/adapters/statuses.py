@@ -1,0 +1,133 @@
+"""What a provider's error means for a run: its status, and when to come back."""
+
+import contextlib
+import re
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+from mmneedle.types import RETRYABLE, Response, Status
+
+_T = TypeVar("_T")
+
+_KINDS: tuple[tuple[Status, str], ...] = (
+    (
+        "auth",
+        r"model_not_found|model .*(does not exist|not found)|(not a valid|unknown|invalid) model"
+        r"|api.key (not valid|expired)|api_key_invalid|credit balance is too low|billing_error"
+        r"|organization.{0,20}(disabled|on_hold)",
+    ),
+    (
+        "refused",
+        r"content_filter|content.policy|content_policy|content management|responsibleai"
+        r"|moderation|flagged",
+    ),
+    (
+        "too_long",
+        r"context.(length|window)|(maximum|max).model.len|too (long|many tokens)|reduce the length"
+        r"|string_above_max|request too large|request payload size|request_too_large"
+        r"|maximum.*\btokens|tokens.*\bmaximum",
+    ),
+    ("image_rejected", r"\bimages?\b|image_|multimodal|vision"),
+)
+# Not the words "exceeded your current quota": some gateways say so of a minute's quota too.
+_NO_MONEY = re.compile(
+    r"insufficient.(quota|funds|credit|balance)|credit balance is too low|billing_error"
+    r"|billing hard limit",
+    re.I,
+)
+
+
+def classify(code: int, details: str) -> Status:
+    """The status for an HTTP status code from 400 up and what the server says beside it."""
+    if code == 429:
+        if _NO_MONEY.search(details):
+            return "auth"
+        # More tokens in one request than are allowed in a minute: waiting does not help.
+        return "too_long" if "request too large" in details.lower() else "rate_limited"
+    said = next((kind for kind, words in _KINDS if re.search(words, details, re.I)), None)
+    if code == 403 and said == "refused":
+        return "refused"
+    if code in (401, 402, 403, 404):
+        return "auth"
+    if code == 413:
+        return "too_long"
+    if code in (408, 504):
+        return "timeout"
+    if code == 409 or code >= 500:
+        return "server_error"
+    return said or "bad_request"
+
+
+def failure(code: int, details: str, message: str, headers: Mapping[str, str]) -> Response:
+    """The response for an error.
+
+    Args:
+        code: of HTTP, from 400 up.
+        details: all that says what kind of error it is.
+        message: one line for people.
+        headers: may say when to come back.
+    """
+    status = classify(code, details)
+    wait = retry_after(headers) if status in RETRYABLE else None
+    return Response(status, error=message, retry_after=wait)
+
+
+def retry_after(headers: Mapping[str, str], moment: float | None = None) -> float | None:
+    """Seconds to wait by Retry-After (RFC 9110, 10.2.3: seconds or a date) or retry-after-ms."""
+    with contextlib.suppress(KeyError, ValueError):
+        return _seconds(float(headers["retry-after-ms"]) / 1000)
+    value = headers.get("retry-after", "")
+    with contextlib.suppress(ValueError):
+        return _seconds(float(value))
+    with contextlib.suppress(ValueError, OverflowError):
+        return max(0.0, parsedate_to_datetime(value).timestamp() - (moment or time.time()))
+    return None
+
+
+def _seconds(value: float) -> float:
+    if not 0 <= value < float("inf"):
+        raise ValueError
+    return value
+
+
+def error_in_reply(error: Any) -> Response:
+    """An error that came with HTTP status 200: {"code": 429, "message": …}, or only words."""
+    code = str(get(error, "code", object) or "")
+    message = one_line(get(error, "message", str) or msgspec.json.encode(error).decode())
+    number = int(code) if re.fullmatch("[45][0-9][0-9]", code) else 500
+    status = classify(number, f"{code} {message}")
+    return Response(status, error=f"error in the reply: {message}")
+
+
+# --------------------------------------------------------------------------- reading JSON
+
+
+def decode(content: bytes) -> Any:
+    """A reply's JSON, or the Response that says that it is none."""
+    try:
+        return msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as reason:
+        return Response("server_error", error=f"the reply is not JSON: {reason}")
+
+
+def get(container: Any, key: str, kind: type[_T]) -> _T | None:
+    """container[key] if that is there and of this kind."""
+    value = container.get(key) if isinstance(container, dict) else None
+    return value if isinstance(value, kind) else None
+
+
+def items(container: Any, key: str) -> list[dict[str, Any]]:
+    """The objects in the list container[key]."""
+    return [item for item in get(container, key, list) or [] if isinstance(item, dict)]
+
+
+def one_line(text: str | Exception) -> str:
+    """A message without line ends; of an exception with its cause, where it tells more."""
+    if isinstance(text, Exception):
+        cause = str(text.__cause__ or "")
+        text = f"{text} ({cause})" if cause and cause not in str(text) else str(text)
+    return " ".join(text.split())
