@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # What a recipe of each source may hold besides "source": key, type, whether it must be there.
 _KEYS: dict[str, dict[str, tuple[type, bool]]] = {
-    "shapes": {"scenes": (int, False), "seed": (int, False)},
+    "shapes": {"scenes": (int, False), "seed": (int, False), "split": (str, False)},
     "coco": {"photos": (str, True), "captions": (str, True)},
 }
 

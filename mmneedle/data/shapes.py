@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from itertools import permutations, product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 import numpy as np
@@ -114,35 +114,51 @@ def all_scenes() -> tuple[Scene, ...]:
 
 
 @lru_cache(maxsize=4)
-def _shuffled(seed: int) -> tuple[Scene, ...]:
-    """All scenes in the order of a hash: no random generator's version can change it."""
+def _shuffled(seed: int, split: str) -> tuple[Scene, ...]:
+    """A split's scenes in the order of a hash: no random generator's version can change it."""
+    scenes = (s for s in all_scenes() if split == "all" or held_out(s) == (split == "held-out"))
     return tuple(
-        sorted(all_scenes(), key=lambda s: hashlib.sha256(f"{seed}|{s.caption}".encode()).digest())
+        sorted(scenes, key=lambda s: hashlib.sha256(f"{seed}|{s.caption}".encode()).digest())
     )
+
+
+def held_out(scene: Scene) -> bool:
+    """Whether a scene is of the tenth that no model of ours was trained on."""
+    digest = hashlib.sha256(f"mmneedle held out|{scene.caption}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") % 10 == 0
+
+
+Split = Literal["all", "train", "held-out"]
 
 
 class ShapesSource:
     """`scenes` drawn scenes with ids 1..scenes; `seed` says which scenes and how they look.
 
     The scenes are a seeded permutation's first ones, so the first 500 of 4,000 are those of 500.
-    Raises UserError when `scenes` is not within 1..18,048.
+    `split` leaves out the held-out tenth ("train") or all but it ("held-out"). Raises UserError
+    when there are not so many scenes: 18,048 in all.
     """
 
-    def __init__(self, scenes: int = 4000, seed: int = 0) -> None:
-        most = len(all_scenes())
+    def __init__(self, scenes: int = 4000, seed: int = 0, split: Split = "all") -> None:
+        if split not in get_args(Split):
+            raise UserError(f"the split of scenes is all, train or held-out, not {split!r}")
+        most = len(_shuffled(seed, split))
         if not 1 <= scenes <= most:
-            raise UserError(f"scenes must be between 1 and {most}, not {scenes}")
+            among = "" if split == "all" else f" of the split {split}"
+            raise UserError(f"scenes{among} must be between 1 and {most}, not {scenes}")
         self.scenes = scenes
         self.seed = seed
+        self.split: Split = split
 
-    def __reduce__(self) -> tuple[type["ShapesSource"], tuple[int, int]]:
-        return ShapesSource, (self.scenes, self.seed)  # workers shuffle again: 40 ms, no bytes
+    def __reduce__(self) -> tuple[type["ShapesSource"], tuple[int, int, Split]]:
+        # Workers shuffle again: 40 ms, no bytes.
+        return ShapesSource, (self.scenes, self.seed, self.split)
 
     def scene(self, photo: int) -> Scene:
         """What photo `photo` shows. Raises UserError when there is no such photo."""
         if not 1 <= photo <= self.scenes:
             raise UserError(f"no photo {photo}: this source has photos 1 to {self.scenes}")
-        return _shuffled(self.seed)[photo - 1]
+        return _shuffled(self.seed, self.split)[photo - 1]
 
     @cached_property
     def _photos(self) -> tuple[Photo, ...]:
@@ -154,7 +170,8 @@ class ShapesSource:
 
     def recipe(self) -> dict[str, Any]:
         """What `open_source` opens again."""
-        return {"source": "shapes", "scenes": self.scenes, "seed": self.seed}
+        recipe = {"source": "shapes", "scenes": self.scenes, "seed": self.seed}
+        return recipe if self.split == "all" else recipe | {"split": self.split}
 
     def identity(self) -> dict[str, Any]:
         """What the photos are, for fingerprints: equal only where ids, captions and pixels are."""
