@@ -127,6 +127,10 @@ def build(
     scenes: Annotated[
         int | None, typer.Option(help="shapes: how many distinct scenes (4000).")
     ] = None,
+    split: Annotated[
+        Literal["all", "train", "held-out"] | None,
+        typer.Option(help="shapes: scenes that the tiny model was trained on, or was not."),
+    ] = None,
     images: Annotated[
         str | None, typer.Option(help="Images a haystack, such as 1,10 (the default).")
     ] = None,
@@ -181,7 +185,7 @@ def build(
     with progress(quiet=quiet) as report:
         dataset = build_dataset(
             folder,
-            _source(source, photos, captions, scenes, seed),
+            _source(source, photos, captions, scenes, seed, split),
             dict.fromkeys(wanted, count),
             Rules(seed, caption, hard_negatives),
             tiles,
@@ -192,19 +196,26 @@ def build(
 
 
 def _source(
-    name: str, photos: Path | None, captions: Path | None, scenes: int | None, seed: int
+    name: str,
+    photos: Path | None,
+    captions: Path | None,
+    scenes: int | None,
+    seed: int,
+    split: Literal["all", "train", "held-out"] | None,
 ) -> "Source":
     if name == "coco":
         from mmneedle.data.coco import find_coco
 
-        if scenes is not None:
-            raise UserError("--scenes belongs to --source shapes; COCO has its own photos")
+        if scenes is not None or split is not None:
+            option = "--scenes" if split is None else "--split"
+            raise UserError(f"{option} belongs to --source shapes; COCO has its own photos")
         return find_coco(photos, captions)
     from mmneedle.data.shapes import ShapesSource
 
     if photos or captions:
         raise UserError("--photos and --captions belong to --source coco; shapes draws its own")
-    return ShapesSource(4000 if scenes is None else scenes, seed)
+    default = 1800 if split == "held-out" else 4000
+    return ShapesSource(default if scenes is None else scenes, seed, split or "all")
 
 
 def _describe(dataset: "DataSet") -> None:

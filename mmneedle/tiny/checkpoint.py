@@ -78,7 +78,9 @@ def tokenizer() -> Tokenizer:
         show_progress=False,
     )
     result.train_from_iterator(_corpus(), trainer)
-    result.add_special_tokens([AddedToken(word, special=True, normalized=False) for word in SPECIAL])
+    result.add_special_tokens(
+        [AddedToken(word, special=True, normalized=False) for word in SPECIAL]
+    )
     return result
 
 
