@@ -159,6 +159,12 @@ def build(
     hard_negatives: Annotated[
         float, typer.Option(help="Share of negatives that resemble a photo that is there.")
     ] = 0.0,
+    questions: Annotated[
+        int,
+        typer.Option(
+            "--questions-per-haystack", help="Samples that share a haystack: 1, or even.", min=1
+        ),
+    ] = 1,
     paper: Annotated[
         bool, typer.Option("--paper", help="The published settings, 5,000 + 5,000 samples each.")
     ] = False,
@@ -187,7 +193,7 @@ def build(
             folder,
             _source(source, photos, captions, scenes, seed, split),
             dict.fromkeys(wanted, count),
-            Rules(seed, caption, hard_negatives),
+            Rules(seed, caption, hard_negatives, questions),
             tiles,
             workers=workers,
             progress=report,
@@ -221,7 +227,8 @@ def _source(
 def _describe(dataset: "DataSet") -> None:
     from mmneedle.types import sample_id
 
-    print(f"{dataset.folder}: fingerprint {dataset.fingerprint[:16]}")
+    shared = f", {dataset.questions} questions a haystack" if dataset.questions > 1 else ""
+    print(f"{dataset.folder}: fingerprint {dataset.fingerprint[:16]}{shared}")
     for setting in dataset.settings:
         print(
             f"  {setting.name}: {dataset.count(setting)} samples of {setting.images} image(s), "

@@ -36,6 +36,7 @@ def sample_json(sample: Sample) -> dict[str, Any]:
     """
     return {
         **_entry(sample),
+        "haystack_number": sample.haystack_number,
         "haystack": list(sample.haystack),
         "needles": [
             {

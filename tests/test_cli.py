@@ -133,6 +133,19 @@ def test_show(mmneedle: Shell, tmp_path: Path) -> None:
     assert (needle["image"], needle["row"], needle["column"]) == (None, None, None)
 
 
+def test_questions_that_share_a_haystack(mmneedle: Shell) -> None:
+    built = build(mmneedle, "set", "--questions-per-haystack", 4)
+    assert "4 questions a haystack" in built
+    entries = [e["id"] for e in json.loads(mmneedle.ok("show", "set", "--json"))]
+    shown = [json.loads(mmneedle.ok("show", "set", name, "--json")) for name in entries[:8]]
+    assert [one["haystack_number"] for one in shown] == [0] * 4 + [1] * 4
+    assert len({tuple(one["haystack"]) for one in shown}) == 2
+    assert len({one["needles"][0]["caption"] for one in shown}) == 8
+    same = ("build", "other", "--source", "shapes", "--scenes", 60, "--settings", "1x2")
+    assert "must be 1 or an even number" in mmneedle.refused(*same, "--questions-per-haystack", 3)
+    assert "at most 8 questions" in mmneedle.refused(*same, "--questions-per-haystack", 10)
+
+
 def test_what_is_shown_is_what_is_logged_as_sent(mmneedle: Shell, tmp_path: Path) -> None:
     """The log's hash of a request is that of the files that `show` writes."""
     from mmneedle.runlog import request_digest

@@ -1,3 +1,4 @@
+import hashlib
 import io
 import json
 import os
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import pyarrow.parquet as pq
 import pytest
 from needs import coco_mini
 from PIL import Image
@@ -17,7 +19,7 @@ from mmneedle.data.shapes import ShapesSource
 from mmneedle.errors import UserError
 from mmneedle.files import locked
 from mmneedle.stitching.dataset import DataSet, build
-from mmneedle.stitching.samples import Rules
+from mmneedle.stitching.samples import Rules, SampleMaker
 from mmneedle.stitching.tiles import TileFormat, encode_tile
 from mmneedle.types import Sample, Setting
 
@@ -122,12 +124,82 @@ def test_a_build_of_few_is_the_beginning_of_a_build_of_many(
     assert same.images(last) == dataset.images(last)
 
 
+GOLDEN = [
+    (
+        Rules(),
+        "b4e0b62269c57fa8156e7cd58fb4c0c242abddc36e41277a7ada717d9d9402dd",
+        "70d9b0be5e688043030d51cb6ff903f28695b6b81f4f26fe1c95410e24d9993c",
+        185.118,
+    ),
+    (
+        Rules(seed=5, captions="random", hard_negatives=0.5),
+        "e61d021e10fdafbd7741347e527d803eaf52cfb0a66dc89055482b03b64a177e",
+        "1d1bced337d490c81156c077f9a8b6ab7754ddd54d656e02bd75dd42dafbca9e",
+        226.855,
+    ),
+]
+
+
+@pytest.mark.parametrize(("rules", "mark", "digest", "ambiguity"), GOLDEN)
+def test_the_samples_of_version_1_stay_the_same(
+    tmp_path: Path, rules: Rules, mark: str, digest: str, ambiguity: float
+) -> None:
+    """Taken from the code before samples could share a haystack."""
+    settings = {A: 300, Setting(2, 2, 3, 2): 60, Setting(3, 4, 4, 5): 40}
+    built = build(tmp_path / "set", source(), settings, rules, SMALL)
+    assert built.fingerprint == mark
+    content, sum_of_ambiguity = hashlib.sha256(), 0.0
+    for one in everything(built):
+        fields = (one.id, one.haystack, one.needles, one.hard, one.haystack_number)
+        content.update(msgspec.json.encode(fields))
+        sum_of_ambiguity += one.ambiguity or 0
+    assert content.hexdigest() == digest
+    assert sum_of_ambiguity == pytest.approx(ambiguity, abs=0.01)
+
+
+@pytest.mark.parametrize("questions", [2, 6, 8])
+def test_shared_haystacks_are_stored_once_and_read_in_any_range(
+    tmp_path: Path, questions: int
+) -> None:
+    """Six questions do not fill a row group of 256 samples: a haystack goes over its end."""
+    setting = Setting(4, 5, 5)
+    rules = Rules(questions=questions, hard_negatives=0.5)
+    built = build(tmp_path / "set", ShapesSource(400), {setting: 600}, rules, SMALL)
+    whole = everything(built)
+    made = SampleMaker(ShapesSource(400).photos(), rules)
+    assert whole == list(made.samples(setting, 0, 600))
+    for start, stop in ((0, 1), (5, 9), (250, 260), (255, 257), (256, 257), (511, 600), (599, 600)):
+        assert list(built.samples(setting, start, stop)) == whole[start:stop]
+    alone = build(tmp_path / "alone", ShapesSource(400), {setting: 600}, tiles=SMALL)
+    assert alone.fingerprint != built.fingerprint
+    sizes = [
+        stored_bytes(one.folder / "samples" / f"{setting.name}.parquet") for one in (built, alone)
+    ]
+    assert sizes[0] < sizes[1] * (1 / questions + 0.05)
+
+
+def stored_bytes(path: Path) -> int:
+    """What the haystacks take in a file."""
+    metadata = pq.read_metadata(path)
+    groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
+    return sum(group.column(0).total_compressed_size for group in groups)
+
+
+def test_a_build_with_other_questions_is_refused(tmp_path: Path) -> None:
+    build(tmp_path / "set", source(), {A: 4}, Rules(questions=4), SMALL)
+    with pytest.raises(UserError, match="its number of questions a haystack is 4, now 1"):
+        build(tmp_path / "set", source(), {A: 4}, tiles=SMALL)
+    grown = build(tmp_path / "set", source(), {A: 30}, Rules(questions=4), SMALL)
+    assert [s.haystack_number for s in everything(grown)][-3:] == [6, 7, 7]
+
+
 @pytest.mark.parametrize(
     "other",
     [
         {"rules": Rules(seed=1)},
         {"rules": Rules(captions="random")},
         {"rules": Rules(hard_negatives=0.5)},
+        {"rules": Rules(questions=2)},
         {"tiles": TileFormat(32, 32, 90)},
         {"tiles": TileFormat(48, 32)},
         {"source": ShapesSource(scenes=61)},

@@ -90,10 +90,30 @@ def test_one_needle_is_balanced_over_images_and_over_places(
             assert max(counts.values()) - min(counts.values()) <= 1
 
 
-def test_positions_of_any_range_alone() -> None:
+@pytest.mark.parametrize("questions", [1, 2, 6])
+def test_positions_of_any_range_alone(questions: int) -> None:
     setting = Setting(2, 3, 3, 5)
-    whole = list(positions(5, setting, 0, 50))
-    assert list(positions(5, setting, 13, 50)) == whole[13:]
+    whole = list(positions(5, setting, 0, 50, questions))
+    assert list(positions(5, setting, 13, 50, questions)) == whole[13:]
+
+
+@given(st.integers(1, 12), st.integers(1, 8), st.integers(1, 8), st.integers(1, 20), st.data())
+@settings(max_examples=60)
+def test_positions_are_balanced_where_questions_share_a_haystack(
+    images: int, rows: int, cols: int, pairs: int, data: st.DataObject
+) -> None:
+    setting, grid = Setting(images, rows, cols), rows * cols
+    pairs = min(pairs, setting.cells)
+    counts = Counter(dict.fromkeys(range(setting.cells), 0))
+    by_image = Counter(dict.fromkeys(range(images), 0))
+    by_place = Counter(dict.fromkeys(range(grid), 0))
+    haystack: list[int] = []
+    for (cell,) in positions(data.draw(st.integers(0, 99)), setting, 0, 200, 2 * pairs):
+        haystack = [*haystack, cell] if len(haystack) < pairs else [cell]
+        assert len(set(haystack)) == len(haystack)
+        for several, key in ((counts, cell), (by_image, cell // grid), (by_place, cell % grid)):
+            several[key] += 1
+            assert max(several.values()) - min(several.values()) <= 1
 
 
 def test_rounds_have_their_own_order() -> None:
@@ -117,7 +137,25 @@ def test_impossible_settings_are_refused(setting: Setting, photos: int, message:
         check(setting, photos)
 
 
-def test_a_source_just_large_enough_will_do() -> None:
+@pytest.mark.parametrize(
+    ("setting", "questions", "photos", "message"),
+    [
+        (Setting(1, 2, 2), 10, 99, "5 of its photos, it has 4; use at most 8 questions"),
+        (Setting(1, 2, 2, 2), 6, 99, "use at most 4 questions"),
+        (Setting(10, 8, 8), 8, 643, "needs 644 photos .640 cells and 4 for"),
+    ],
+)
+def test_more_questions_than_a_haystack_has_room_for(
+    setting: Setting, questions: int, photos: int, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        check(setting, photos, questions)
+
+
+@pytest.mark.parametrize(("questions", "needed"), [(1, 6), (2, 6), (4, 8)])
+def test_a_source_just_large_enough_will_do(questions: int, needed: int) -> None:
     setting = Setting(1, 2, 2, 2)
-    drawn = rows(0, setting, 6, 0, 100)[:, :6]
-    assert all(sorted(row) == list(range(6)) for row in drawn.tolist())
+    check(setting, needed, questions)
+    for block in draw(0, setting, needed, 0, 100, questions):
+        drawn = np.concatenate(block[:2], axis=1)
+        assert all(sorted(row) == list(range(needed)) for row in drawn.tolist())

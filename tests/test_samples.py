@@ -75,6 +75,61 @@ def test_positions_are_balanced() -> None:
     assert set(Counter(s.truth[0] for s in samples if s.positive).values()) == {5}
 
 
+several = st.tuples(shapes, st.sampled_from([2, 4, 6, 8])).filter(
+    lambda one: one[0].needles * one[1] // 2 <= one[0].cells
+)
+
+
+@given(several, st.integers(0, 99), st.sampled_from([0.0, 0.4, 1.0]), st.sampled_from([60, 120]))
+@settings(max_examples=60, deadline=None)
+def test_questions_that_share_a_haystack(
+    shape: tuple[Setting, int], seed: int, hard: float, count: int
+) -> None:
+    setting, questions = shape
+    source = photos(count, repeats=12)
+    captions = {photo.id: photo.captions for photo in source}
+    samples = make(source, setting, 24, seed=seed, hard_negatives=hard, questions=questions)
+    assert [s.haystack_number for s in samples] == [i // questions for i in range(24)]
+    assert [s.positive for s in samples] == [i % 2 == 0 for i in range(24)]
+    assert sum(s.hard for s in samples) == int(12 * hard)
+    for number in range(24 // questions):
+        group = samples[number * questions :][:questions]
+        (haystack,) = {s.haystack for s in group}
+        assert len(set(haystack)) == setting.cells
+        asked = [needle.photo for s in group for needle in s.needles]
+        assert len(set(asked)) == len(asked) == questions * setting.needles
+        there = {normalise(text) for photo in haystack for text in captions[photo]}
+        for needle in (needle for s in group for needle in s.needles):
+            assert needle.caption == captions[needle.photo][-1]
+            if needle.location:
+                assert haystack[cell_of(setting, needle.location)] == needle.photo
+            else:
+                assert normalise(needle.caption) not in there
+        absent = [normalise(n.caption) for s in group for n in s.needles if not n.location]
+        assert len(set(absent)) == len(absent)
+    counts = Counter(cell_of(setting, at) for s in samples for at in s.truth if at)
+    assert max(counts.values()) - min(counts[cell] for cell in range(setting.cells)) <= 1
+
+
+def test_another_number_of_questions_gives_unrelated_haystacks() -> None:
+    setting, source = Setting(1, 3, 3), photos(60)
+    made = [{s.haystack for s in make(source, setting, 80, questions=q)} for q in (1, 2, 8)]
+    assert [len(haystacks) for haystacks in made] == [80, 40, 10]
+    assert not (made[0] & made[1] or made[1] & made[2] or made[0] & made[2])
+
+
+@given(several, st.integers(0, 50), st.integers(1, 30), st.sampled_from(["last", "random"]))
+@settings(max_examples=40, deadline=None)
+def test_any_range_of_shared_haystacks_alone(
+    shape: tuple[Setting, int], start: int, length: int, rule: str
+) -> None:
+    source = photos(60, repeats=5)
+    rules = Rules(3, rule, 0.5, shape[1])  # type: ignore[arg-type]
+    whole = list(SampleMaker(source, rules).samples(shape[0], 0, start + length))
+    alone = list(SampleMaker(source, rules).samples(shape[0], start, start + length))
+    assert alone == whole[start:]
+
+
 def test_a_random_caption_is_any_of_the_photos() -> None:
     asked = Counter(
         next(p for p in photos(60) if p.id == needle.photo).captions.index(needle.caption)
@@ -134,6 +189,9 @@ def test_no_needle_left_is_an_error_with_a_way_out() -> None:
         ({"hard_negatives": 1.5}, "share from 0 to 1"),
         ({"hard_negatives": float("nan")}, "share from 0 to 1"),
         ({"seed": -1}, "seed must be"),
+        ({"questions": 3}, "must be 1 or an even number, half of them without a match, not 3"),
+        ({"questions": 0}, "must be 1 or an even number"),
+        ({"questions": -2}, "must be 1 or an even number"),
     ],
 )
 def test_wrong_rules_are_refused(rules: dict[str, object], message: str) -> None:

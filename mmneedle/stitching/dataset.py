@@ -60,6 +60,8 @@ class DataSet:
         self.folder, self.manifest = folder, manifest
         self.fingerprint = manifest.fingerprint
         self.settings = tuple(sorted(map(Setting.parse, manifest.settings)))
+        self.questions = manifest.rules.questions
+        """Questions a haystack: samples gQ … gQ+Q-1 of a setting share haystack g."""
 
     @classmethod
     def open(cls, folder: Path | str) -> "DataSet":
@@ -89,7 +91,7 @@ class DataSet:
     ) -> Iterator[Sample]:
         """Samples start … stop-1 of a setting, streamed: memory does not grow with their number."""
         stop = self.count(setting) if stop is None else min(stop, self.count(setting))
-        return stream_samples(self._path(setting), setting, start, stop)
+        return stream_samples(self._path(setting), setting, start, stop, self.questions)
 
     def sample(self, name: str) -> Sample:
         """The sample with this id. Raises UserError if there is none."""
@@ -159,7 +161,7 @@ def build(
     rules.check()
     photos = source.photos()
     for setting in settings:
-        haystacks.check(setting, len(photos))
+        haystacks.check(setting, len(photos), rules.questions)
         tiles.check(setting.rows, setting.cols)
     _check_ours(folder)
     with locked(folder, "building"):
@@ -195,7 +197,11 @@ def _build(
 
 def fingerprint(identity: Mapping[str, Any], rules: Rules, tiles: TileFormat) -> str:
     """SHA-256 (hex) over all that decides what sample i of a setting is and looks like."""
-    recipe = {"sampling": _SAMPLING, "source": identity, "rules": rules, "tiles": tiles}
+    decisive = msgspec.to_builtins(rules)
+    if rules.questions == 1:  # data sets are older than this rule
+        del decisive["questions"]
+    in_order = msgspec.Raw(msgspec.json.encode(decisive))  # of the fields, as it always was
+    recipe = {"sampling": _SAMPLING, "source": identity, "rules": in_order, "tiles": tiles}
     return hashlib.sha256(msgspec.json.encode(recipe, order="deterministic")).hexdigest()
 
 
@@ -239,7 +245,8 @@ def _difference(old: Manifest, new: dict[str, Any]) -> str:
         had, has = msgspec.to_builtins(one), msgspec.to_builtins(new[part])
         for key in sorted({*had, *has}):
             if had.get(key) != has.get(key):
-                return f"its {key.replace('_', ' ')} is {had.get(key)!r}, now {has.get(key)!r}"
+                name = "number of questions a haystack" if key == "questions" else key
+                return f"its {name.replace('_', ' ')} is {had.get(key)!r}, now {has.get(key)!r}"
     return "it was sampled by another version of mmneedle"
 
 
@@ -290,10 +297,13 @@ def _writing(path: Path) -> Iterator[None]:
         raise unwritable(path, error) from None
 
 
-def _schema(setting: Setting) -> pa.Schema:
+def _schema(setting: Setting, questions: int) -> pa.Schema:
+    # A haystack that samples share stands at the first of them in a row group, the others' are
+    # empty lists: a row group can be read by itself.
+    length = setting.cells if questions == 1 else -1
     return pa.schema(
         [
-            ("haystack", pa.list_(pa.int64(), setting.cells)),
+            ("haystack", pa.list_(pa.int64(), length)),
             ("photos", pa.list_(pa.int64(), setting.needles)),
             ("captions", pa.list_(pa.string())),
             ("cells", pa.list_(pa.int32())),  # empty for a negative
@@ -307,7 +317,8 @@ def write_samples(
     path: Path, maker: SampleMaker, setting: Setting, count: int, progress: Progress
 ) -> set[int]:
     """Write one setting's samples; return the ids of all photos in their haystacks."""
-    schema = _schema(setting)
+    questions = maker.rules.questions
+    schema = _schema(setting, questions)
     used: set[int] = set()
     partial = path.with_name(path.name + ".partial")
     what = f"samples {setting.name}"
@@ -315,28 +326,32 @@ def write_samples(
         for start in range(0, count, _GROUP):
             batch = list(maker.samples(setting, start, min(start + _GROUP, count)))
             used.update(*(sample.haystack for sample in batch))
-            writer.write_table(_to_table(schema, batch), row_group_size=_GROUP)
+            writer.write_table(_to_table(schema, batch, questions), row_group_size=_GROUP)
             progress(what, start + len(batch), count)
     partial.replace(path)
     return used
 
 
-def stream_samples(path: Path, setting: Setting, start: int, stop: int) -> Iterator[Sample]:
+def stream_samples(
+    path: Path, setting: Setting, start: int, stop: int, questions: int = 1
+) -> Iterator[Sample]:
     """Samples start … stop-1 of a file, a row group at a time. UserError if it is damaged."""
     try:
         with pq.ParquetFile(path) as file:
             for first in range(start - start % _GROUP, stop, _GROUP):
                 table = file.read_row_group(first // _GROUP, use_threads=False)
+                if questions > 1:
+                    table = _filled(setting, table)
                 low, high = max(start, first), min(stop, first + _GROUP)
-                yield from _from_table(setting, low, table.slice(low - first, high - low))
+                table = table.slice(low - first, high - low)
+                yield from _from_table(setting, low, table, questions)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: cannot be read ({error}); build the data set again") from None
 
 
-def _to_table(schema: pa.Schema, samples: Sequence[Sample]) -> pa.Table:
-    flat = np.array([sample.haystack for sample in samples], np.int64).ravel()
+def _to_table(schema: pa.Schema, samples: Sequence[Sample], questions: int) -> pa.Table:
     columns = [
-        pa.FixedSizeListArray.from_arrays(pa.array(flat), type=schema.field("haystack").type),
+        _haystacks(schema, samples, questions),
         pa.array([[n.photo for n in s.needles] for s in samples], schema.field("photos").type),
         pa.array([[n.caption for n in s.needles] for s in samples], schema.field("captions").type),
         pa.array(
@@ -349,15 +364,43 @@ def _to_table(schema: pa.Schema, samples: Sequence[Sample]) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _from_table(setting: Setting, start: int, table: pa.Table) -> Iterator[Sample]:
+def _haystacks(schema: pa.Schema, samples: Sequence[Sample], questions: int) -> pa.Array:
+    kind = schema.field("haystack").type
+    if questions == 1:
+        flat = np.array([sample.haystack for sample in samples], np.int64).ravel()
+        return pa.FixedSizeListArray.from_arrays(pa.array(flat), type=kind)
+    first = {sample.haystack_number: at for at, sample in reversed([*enumerate(samples)])}
+    written = [
+        sample.haystack if first[sample.haystack_number] == at else ()
+        for at, sample in enumerate(samples)
+    ]
+    return pa.array(written, kind)
+
+
+def _filled(setting: Setting, table: pa.Table) -> pa.Table:
+    """A row group with every sample's haystack in its place."""
+    stored = table["haystack"].combine_chunks()
+    whole = stored.value_lengths().to_numpy() > 0
+    rows = stored.flatten().to_numpy().reshape(-1, setting.cells)
+    flat = pa.array(rows[np.cumsum(whole) - 1].ravel())
+    filled = pa.FixedSizeListArray.from_arrays(flat, setting.cells)
+    return table.set_column(table.schema.get_field_index("haystack"), "haystack", filled)
+
+
+def _from_table(setting: Setting, start: int, table: pa.Table, questions: int) -> Iterator[Sample]:
     haystack = table["haystack"].combine_chunks().flatten().to_numpy().reshape(-1, setting.cells)
     rest = table.drop_columns(["haystack"]).to_pylist()
+    number: int | None = None
+    whole: tuple[int, ...] = ()
     for index, (row, other) in enumerate(zip(haystack, rest, strict=True), start):
+        if questions == 1 or index // questions != number:
+            number = index // questions if questions > 1 else None
+            whole = tuple(row.tolist())
         cells = other["cells"] or [None] * setting.needles
         yield Sample(
             id=sample_id(setting, index),
             setting=setting,
-            haystack=tuple(row.tolist()),
+            haystack=whole,
             needles=tuple(
                 Needle(caption, photo, None if cell is None else locate(setting, cell))
                 for caption, photo, cell in zip(
@@ -366,4 +409,5 @@ def _from_table(setting: Setting, start: int, table: pa.Table) -> Iterator[Sampl
             ),
             ambiguity=other["ambiguity"],
             hard=other["hard"],
+            haystack_number=number,
         )

@@ -26,6 +26,8 @@ class Rules(msgspec.Struct, frozen=True):
     """Which caption of a photo is asked for: the last listed (as in the paper) or a random one."""
     hard_negatives: float = 0.0
     """Share of the negatives whose caption resembles a photo that is there, 0..1."""
+    questions: int = 1
+    """Questions a haystack, Q: 1, or an even number, half of them negatives."""
 
     def check(self) -> None:
         """Raise UserError on a rule that does not exist."""
@@ -35,6 +37,11 @@ class Rules(msgspec.Struct, frozen=True):
             raise UserError(f"hard negatives are a share from 0 to 1, not {self.hard_negatives}")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"the seed must be a whole number from 0 to 2**63-1, not {self.seed}")
+        if self.questions != 1 and (self.questions < 1 or self.questions % 2):
+            raise UserError(
+                "questions per haystack must be 1 or an even number, half of them without a "
+                f"match, not {self.questions}"
+            )
 
 
 class SampleMaker:
@@ -51,32 +58,56 @@ class SampleMaker:
 
     def samples(self, setting: Setting, start: int, stop: int) -> Iterator[Sample]:
         """Samples start … stop-1 of a setting. Raises UserError if the source is too small."""
-        draws = haystacks.draw(self.rules.seed, setting, len(self.photos), start, stop)
+        seed, each = self.rules.seed, self.rules.questions
+        first = start - start % each  # samples of one haystack are made together
+        drawn = haystacks.draw(
+            seed, setting, len(self.photos), first // each, -(-stop // each), each
+        )
         # Positives are the even samples: number j is sample 2j.
-        cells = haystacks.positions(self.rules.seed, setting, (start + 1) // 2, (stop + 1) // 2)
-        index = start
-        for draw in draws:
-            for row, spares, words in zip(*draw, strict=True):
-                places = next(cells) if index % 2 == 0 else None
-                yield self._sample(setting, index, row, places, spares, words)
-                index += 1
+        cells = haystacks.positions(seed, setting, (first + 1) // 2, (stop + 1) // 2, each)
+        for block in drawn:
+            for row, spares, words in zip(*block, strict=True):
+                numbers = range(first, min(first + each, stop))
+                made = self._of_haystack(setting, numbers, row, spares, words, cells)
+                yield from made[max(0, start - first) :]
+                first += each
+
+    def _of_haystack(
+        self,
+        setting: Setting,
+        numbers: range,
+        row: NDArray[np.uint32],
+        spares: NDArray[np.uint32],
+        words: NDArray[np.uint32],
+        cells: Iterator[tuple[int, ...]],
+    ) -> list[Sample]:
+        """The samples with these numbers, which ask about one haystack."""
+        haystack = tuple(self._ids[row].tolist())
+        taken: set[int] = set()  # what its negatives asked for: each asks for something else
+        made = []
+        for question, index in enumerate(numbers):
+            free = words[question * setting.needles :][: setting.needles]
+            if index % 2 == 0:
+                places = next(cells)
+                asked = [
+                    (p := int(row[cell]), self._choose(p, free[k])) for k, cell in enumerate(places)
+                ]
+            else:
+                places = None
+                own = spares[question // 2 * setting.needles :][: setting.needles]
+                asked = self._absent(setting, index, row, own, free, taken)
+            made.append(self._sample(setting, index, haystack, row, asked, places))
+        return made
 
     def _sample(
         self,
         setting: Setting,
         index: int,
+        haystack: tuple[int, ...],
         row: NDArray[np.uint32],
+        asked: Sequence[tuple[int, int]],
         places: tuple[int, ...] | None,
-        spares: NDArray[np.uint32],
-        words: NDArray[np.uint32],
     ) -> Sample:
-        hard = places is None and self._is_hard(index // 2)
-        if places is not None:
-            asked = [
-                (p := int(row[cell]), self._choose(p, words[k])) for k, cell in enumerate(places)
-            ]
-        else:
-            asked = self._absent(setting, index, row, spares, words, hard)
         needles = tuple(
             Needle(
                 caption=self.photos[photo].captions[caption],
@@ -85,13 +116,15 @@ class SampleMaker:
             )
             for k, (photo, caption) in enumerate(asked)
         )
+        each = self.rules.questions
         return Sample(
             id=sample_id(setting, index),
             setting=setting,
-            haystack=tuple(self._ids[row].tolist()),
+            haystack=haystack,
             needles=needles,
             ambiguity=max(self._ambiguity(row, *one) for one in asked),
-            hard=hard,
+            hard=places is None and self._is_hard(index // 2),
+            haystack_number=index // each if each > 1 else None,
         )
 
     def _choose(self, photo: int, word: int) -> int:
@@ -111,10 +144,15 @@ class SampleMaker:
         row: NDArray[np.uint32],
         spares: NDArray[np.uint32],
         words: NDArray[np.uint32],
-        hard: bool,
+        taken: set[int],
     ) -> list[tuple[int, int]]:
-        """Needles that are not there: neither their photo nor any photo with the same caption."""
-        there = set(row.tolist())
+        """Needles that are not there: neither their photo nor any photo with the same caption.
+
+        Nor are they among those `taken` by other questions about the haystack, to which they are
+        added.
+        """
+        hard = self._is_hard(index // 2)
+        there = taken.union(row.tolist())
         asked: list[tuple[int, int]] = []
         for k, word in enumerate(words.tolist()):
             if hard:
@@ -131,13 +169,15 @@ class SampleMaker:
                     "in the haystack; use a larger source or a smaller haystack"
                 )
             there.add(photo)
+            taken.add(photo)
             asked.append((photo, caption))
         return asked
 
     def _others(self, index: int, setting: Setting, first: int, needle: int) -> Iterator[int]:
         """The drawn spare and, should it not do, all photos from a random place on."""
         yield first
-        start = haystacks.word(self.rules.seed, setting, f"spare {index} {needle}")
+        rules, purpose = self.rules, f"spare {index} {needle}"
+        start = haystacks.word(rules.seed, setting, purpose, rules.questions)
         yield from ((start + step) % len(self.photos) for step in range(len(self.photos)))
 
     def _alike(self, anchor: int) -> Iterator[int]:
