@@ -25,8 +25,8 @@ from schemas import faults
 _DATA = "data:image/jpeg;base64,"
 
 
-def conforms(ask: Ask, kind: Any) -> None:
-    wrong = faults(ask.body, kind)
+def conforms(body: dict[str, Any], kind: Any) -> None:
+    wrong = faults(body, kind)
     need(not wrong, "; ".join(wrong[:3]))
 
 
@@ -42,7 +42,7 @@ class OpenAIChat(Protocol):
     def check(self, ask: Ask) -> None:
         need(ask.path == self.path, f"Invalid URL ({ask.path})")
         self.check_key(ask)
-        conforms(ask, CompletionCreateParamsNonStreaming)
+        conforms(ask.body, CompletionCreateParamsNonStreaming)
         need(not {"max_tokens", "max_completion_tokens"} <= ask.body.keys(), "two token limits")
         need(
             not ask.body.get("top_logprobs") or ask.body.get("logprobs"),
@@ -98,8 +98,9 @@ class OpenAIResponses(OpenAIChat):
     def check(self, ask: Ask) -> None:
         need(ask.path == self.path, f"Invalid URL ({ask.path})")
         self.check_key(ask)
-        conforms(ask, ResponseCreateParamsNonStreaming)
+        conforms(ask.body, ResponseCreateParamsNonStreaming)
         need(ask.body["max_output_tokens"] >= 16, "max_output_tokens: below minimum of 16")
+        need(ask.body.get("input"), "input: missing")
         (message,) = ask.body["input"]
         for i, part in enumerate(message["content"]):
             if part["type"] == "input_text":
@@ -169,7 +170,10 @@ class Anthropic(Protocol):
         need(keys in ((KEY, None), (None, f"Bearer {KEY}")), "invalid key")
         need(ask.headers.get("anthropic-version"), "anthropic-version: header is required")
         stream = ask.body.get("stream")
-        conforms(ask, MessageCreateParamsStreaming if stream else MessageCreateParamsNonStreaming)
+        body = dict(ask.body)
+        if ask.headers["anthropic-version"] == "2023-06-01":  # what the later version took away
+            body.pop("temperature", None)
+        conforms(body, MessageCreateParamsStreaming if stream else MessageCreateParamsNonStreaming)
         self.check_thinking(ask.body)
         (message,) = ask.body["messages"]
         marks = 0
@@ -191,8 +195,8 @@ class Anthropic(Protocol):
             tokens = thinking["budget_tokens"]
             need(tokens >= 1024, "thinking.enabled.budget_tokens: at least 1024")
             need(body["max_tokens"] > tokens, "max_tokens must be greater than budget_tokens")
-        if kind in ("enabled", "adaptive"):
-            need(body.get("temperature", 1) == 1, "temperature may only be set to 1")
+        thinks = kind in ("enabled", "adaptive")
+        need(not (thinks and "temperature" in body), "temperature may only be set to 1")
 
     def answer(
         self,
@@ -308,6 +312,7 @@ class Google(Protocol):
         known = {"contents", "generationConfig"}
         need(ask.body.keys() <= known, f"unknown name in {sorted(ask.body)}")
         try:
+            need(ask.body.keys() == known, "contents are not specified")
             google_types.GenerationConfig.model_validate(ask.body["generationConfig"])
             (content,) = ask.body["contents"]
             google_types.Content.model_validate(content)

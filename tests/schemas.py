@@ -68,12 +68,22 @@ def _object(value: Any, kind: Any, where: str) -> list[str]:
         return [f"{where}: not an object"]
     fields = _fields(kind)
     found = [f"{where}.{name}: not permitted" for name in value if name not in fields]
-    missing = kind.__required_keys__ - value.keys()
+    missing = _required(kind) - value.keys()
     found += [f"{where}.{name}: required" for name in sorted(missing)]
     for name, item in value.items():
         if name in fields:
             found += faults(item, fields[name], f"{where}.{name}")
     return found
+
+
+@cache
+def _required(kind: Any) -> set[str]:
+    """Read from the annotations: as strings, which the SDKs' are, they say too little to Python."""
+    marks = {name: get_origin(annotation) for name, annotation in _fields(kind).items()}
+    said = {name for name, mark in marks.items() if mark is typing_extensions.Required}
+    return said | {
+        name for name in kind.__required_keys__ if marks[name] is not typing_extensions.NotRequired
+    }
 
 
 @cache

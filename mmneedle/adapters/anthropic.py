@@ -33,6 +33,7 @@ from mmneedle.types import Request, Response, Status, Usage
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 _LEAST_BUDGET = 1024  # tokens, by the API
+_OLD_VERSION = "2023-06-01"  # of the API: the last one that knows a temperature
 
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "base_url": str,
@@ -81,7 +82,8 @@ class AnthropicAdapter:
             base_url: a compatible server; ANTHROPIC_BASE_URL or Anthropic itself by default.
             max_tokens: tokens a reply may have, thinking included; by default 300, as in the
                 paper, and more for a model that thinks.
-            temperature: sent only if given; a model that thinks takes none but 1.
+            temperature: sent only if given; models up to 4.6 alone take one, when they do not
+                think.
             reasoning: how hard to think: a word, or a number of tokens for models up to 4.6;
                 "off" switches it off; None leaves it to the model.
             cache: "auto" has the images cached where others of the data set's samples share them.
@@ -94,12 +96,13 @@ class AnthropicAdapter:
         self.model = f"anthropic/{name}"
         given = base_url or os.environ.get("ANTHROPIC_BASE_URL") or ANTHROPIC_URL
         url = BaseUrl.read(given).without("/v1")
-        key = key_from("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
-        if not key and url.shown == ANTHROPIC_URL:
+        key = key_from("ANTHROPIC_API_KEY")
+        token = "" if key else key_from("ANTHROPIC_AUTH_TOKEN")
+        if not key and not token and url.shown == ANTHROPIC_URL:
             raise UserError(
                 f"{self.model} needs a key: set ANTHROPIC_API_KEY, or --base-url for another server"
             )
-        self._secrets = Secrets(key, *url.secrets)
+        self._secrets = Secrets(key, token, *url.secrets)
         self._settings: dict[str, Any] = {
             "model": name,
             "base_url": url.shown,
@@ -109,9 +112,12 @@ class AnthropicAdapter:
         }
         self._caches, self._streams = cache == "auto", stream
         self._frame = _frame(self.model, self._settings)
-        self.timeout = patience(self._settings["max_tokens"])
+        self.headers = {} if temperature is None else {"anthropic-version": _OLD_VERSION}
+        """What requests say beside what the SDK does."""
+        self.timeout = timeout or patience(self._settings["max_tokens"])
         self._client = anthropic.AsyncAnthropic(
-            api_key=key or "none",
+            api_key=None if token else key or "none",
+            auth_token=token or None,
             base_url=url.shown,
             max_retries=0,  # the run loop's business
             timeout=httpx2.Timeout(timeout, connect=CONNECT_TIMEOUT),
@@ -130,7 +136,7 @@ class AnthropicAdapter:
                 self.path,
                 content=body,
                 cast_to=httpx2.Response,
-                options={"headers": body.headers},
+                options={"headers": {**body.headers, **self.headers}},
                 stream=self._streams,
                 stream_cls=anthropic.AsyncStream[object],
             )
@@ -152,6 +158,8 @@ class AnthropicAdapter:
             return _read_message(decode(await reply.aread()))  # some gateways do not stream
         message = _Growing()
         async for event in anthropic.AsyncStream.raw_events(reply):
+            if not event.data:
+                continue
             told = decode(event.data.encode())
             if isinstance(told, Response):
                 return told
@@ -213,6 +221,10 @@ def _frame(model: str, settings: Mapping[str, Any]) -> Frame:
         "messages": [message],
     }
     if settings["temperature"] is not None:
+        if _version(settings["model"]) > (4, 6) or settings["reasoning"] not in (None, "off"):
+            raise UserError(
+                f"{model} takes no temperature: Claude has one up to 4.6, when it does not think"
+            )
         body["temperature"] = settings["temperature"]
     body |= _thinking(model, settings)
     last = image | {"cache_control": {"type": "ephemeral"}}
@@ -233,8 +245,6 @@ def _thinking(model: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         if always:
             raise UserError(f"{model} always thinks: its reasoning cannot be off")
         return {"thinking": {"type": "disabled"}}
-    if settings["temperature"] not in (None, 1):
-        raise UserError(f"{model}: with reasoning, Claude takes no temperature but 1")
     if isinstance(level, int) and (always or version > (4, 6)):
         raise UserError(
             f"{model}: this model takes no number of tokens for reasoning, but one of "

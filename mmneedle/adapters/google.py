@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import google.genai as genai
 import httpx2
 import msgspec
-from google import genai
 from google.genai import errors, types
 
 from mmneedle.adapters import options
@@ -33,6 +33,7 @@ from mmneedle.types import RETRYABLE, Request, Response, Status, Usage
 
 GOOGLE_URL = "https://generativelanguage.googleapis.com"
 _KEYS = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
+_URLS = ("GOOGLE_BASE_URL", "GOOGLE_GEMINI_BASE_URL")  # the second is the SDK's own
 _REFUSALS = re.compile(
     "SAFETY|PROHIBITED_CONTENT|BLOCKLIST|SPII|RECITATION|LANGUAGE|MODEL_ARMOR|JAILBREAK"
 )
@@ -91,7 +92,7 @@ class GoogleAdapter:
             UserError: no key for Google itself; options that exclude each other.
         """
         self.model = f"google/{name}"
-        given = base_url or os.environ.get("GOOGLE_BASE_URL") or GOOGLE_URL
+        given = base_url or next(filter(None, map(os.environ.get, _URLS)), GOOGLE_URL)
         url = BaseUrl.read(given).without("/v1", "/v1beta")
         key = key_from(*_KEYS)
         if not key and url.shown == GOOGLE_URL:
@@ -116,7 +117,7 @@ class GoogleAdapter:
             should_return_http_response=True,
             automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
         )
-        self.timeout = patience(self._settings["max_tokens"])
+        self.timeout = timeout or patience(self._settings["max_tokens"])
         self._http = httpx2.AsyncClient(
             auth=url.auth,
             follow_redirects=True,

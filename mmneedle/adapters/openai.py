@@ -144,7 +144,7 @@ class OpenAIAdapter:
                 self._settings["summary"] = summary
         self._caches = own and cache == "auto"
         self._frame = frame(self._settings, marks=self._caches and marks_cache(name))
-        self.timeout = patience(self._settings["max_tokens"])
+        self.timeout = timeout or patience(self._settings["max_tokens"])
         self.path = "/responses" if self.api == "responses" else "/chat/completions"
         self._client = self._connect(url, key, timeout, direct)
 
@@ -157,7 +157,7 @@ class OpenAIAdapter:
         return url.shown == OPENAI_URL
 
     def _default_api(self, url: BaseUrl) -> Api:
-        return "responses" if url.host == "api.openai.com" else "chat"
+        return "responses" if url.host.endswith("api.openai.com") else "chat"
 
     def _is_openais(self, url: BaseUrl) -> bool:
         """Whether OpenAI's own software is behind the address, or Microsoft's copy of it."""

@@ -29,7 +29,7 @@ _PATIENCE = 600.0  # seconds for one attempt of a model that thinks
 # Think without being asked, as of November 2026 (the providers' model pages). A name too many
 # costs nothing: the room is a limit, not what is used.
 _THINKS = re.compile(
-    r"(^|/)(o[1-9]|gpt-[5-9]|gpt-oss|gemini-(2\.5|[3-9])|claude-[a-z]+-[5-9]\b"
+    r"(^|/)(o[1-9]|gpt-[5-9]|gemini-(2\.5|[3-9])|claude-[a-z]+-[5-9]\b"
     r"|claude-(fable|mythos))",
     re.I,
 )

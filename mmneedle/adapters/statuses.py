@@ -18,25 +18,28 @@ _KINDS: tuple[tuple[Status, str], ...] = (
         "auth",
         r"model_not_found|model .*(does not exist|not found)|(not a valid|unknown|invalid) model"
         r"|api.key (not valid|expired)|api_key_invalid|credit balance is too low|billing_error"
+        r"|enable billing|location is not supported"
         r"|organization.{0,20}(disabled|on_hold)",
     ),
     (
         "refused",
-        r"content_filter|content.policy|content_policy|content management|responsibleai"
+        r"content.filter|content.policy|content management|responsibleai"
         r"|moderation|flagged",
     ),
     (
         "too_long",
-        r"context.(length|window)|(maximum|max).model.len|too (long|many tokens)|reduce the length"
-        r"|string_above_max|request too large|request payload size|request_too_large"
+        r"context.(length|window|limit)|(maximum|max).model.len|too (long|many tokens)"
+        r"|reduce the length|string_above_max|request.too.large|request payload size"
         r"|maximum.*\btokens|tokens.*\bmaximum",
     ),
-    ("image_rejected", r"\bimages?\b|image_|multimodal|vision"),
+    ("image_rejected", r"(\b|_)images?(\b|_)|multimodal|vision"),
 )
+# Some servers of open models answer so with a 500.
+_NO_EYES = re.compile(r"image input is not supported|required for image input", re.I)
 # Not the words "exceeded your current quota": some gateways say so of a minute's quota too.
 _NO_MONEY = re.compile(
     r"insufficient.(quota|funds|credit|balance)|credit balance is too low|billing_error"
-    r"|billing hard limit",
+    r"|billing hard limit|credits are depleted",
     re.I,
 )
 
@@ -57,6 +60,8 @@ def classify(code: int, details: str) -> Status:
         return "too_long"
     if code in (408, 504):
         return "timeout"
+    if _NO_EYES.search(details):
+        return "image_rejected"
     if code == 409 or code >= 500:
         return "server_error"
     return said or "bad_request"
