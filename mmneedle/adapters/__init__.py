@@ -32,6 +32,7 @@ class Provider(NamedTuple):
 
 PROVIDERS: dict[str, Provider] = {
     "baseline": Provider("mmneedle.adapters.baselines"),
+    "onnx": Provider("mmneedle.adapters.onnx", "onnx"),
     "openai": Provider("mmneedle.adapters.openai", "openai"),
     "azure": Provider("mmneedle.adapters.azure", "openai"),
     "anthropic": Provider("mmneedle.adapters.anthropic", "anthropic"),

@@ -5,7 +5,7 @@ read the folder as it is. The weights' names are transformers'.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -97,9 +97,43 @@ def _corpus() -> Iterator[str]:
     yield from ["Picture 1: user\nassistant\n"] * 50
 
 
+def special(words: Tokenizer, word: str) -> int:
+    """The id of one of `SPECIAL`. Raises ValueError where the tokenizer has none."""
+    number: int | None = words.token_to_id(word)
+    if number is None:
+        raise ValueError(f"the tokenizer has no {word}")
+    return number
+
+
+def rotary_positions(
+    ids: Sequence[int], pad: int, grids: Sequence[tuple[int, int]]
+) -> list[tuple[int, int, int]]:
+    """Time, row and column of each token for the rotary embedding (arXiv:2409.12191, 2.1).
+
+    Args:
+        ids: a prompt's tokens from its beginning.
+        pad: the token that stands for visual tokens.
+        grids: rows and columns of each image, in visual tokens, in order.
+    """
+    result: list[tuple[int, int, int]] = []
+    following, image, place = 0, 0, 0
+    for token in ids:
+        if token != pad:
+            result.append((following, following, following))
+            following += 1
+            continue
+        rows, cols = grids[image]
+        row, column = divmod(place, cols)
+        result.append((following, following + row, following + column))
+        place += 1
+        if place == rows * cols:
+            following, image, place = following + max(rows, cols), image + 1, 0
+    return result
+
+
 def config(words: Tokenizer) -> dict[str, Any]:
     """config.json."""
-    ids = {word: words.token_to_id(word) for word in SPECIAL}
+    ids = {word: special(words, word) for word in SPECIAL}
     text = {
         "model_type": "qwen2_vl_text",
         "vocab_size": VOCABULARY,
@@ -154,7 +188,7 @@ def write(folder: Path) -> None:
     words.save(str(folder / "tokenizer.json"))
     pixels = {"shortest_edge": 56 * 56, "longest_edge": (MOST_CELLS * 56) ** 2}
     end, pad = "<|im_end|>", "<|endoftext|>"
-    ids = {word: words.token_to_id(word) for word in SPECIAL}
+    ids = {word: special(words, word) for word in SPECIAL}
     files: dict[str, Any] = {
         "config.json": config(words),
         "generation_config.json": {

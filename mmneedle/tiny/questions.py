@@ -177,7 +177,7 @@ class Questions:
 
     def prefix(self, setting: Setting) -> tuple[Tensor, Tensor, Tensor]:
         """Token ids up to the captions [P], where visual tokens stand, positions [3, P]."""
-        pad = self.words.token_to_id("<|image_pad|>")
+        pad = cp.special(self.words, "<|image_pad|>")
         grid = setting.rows * setting.cols
         ids = self.ids("<|im_start|>user\n")
         for number in range(1, setting.images + 1):
@@ -187,25 +187,9 @@ class Questions:
         ids += self.ids(text[: text.index("\nCaption")])
         tokens = torch.tensor(ids, device=self.device)
         visual = (tokens == pad).nonzero().flatten()
-        return tokens, visual, self._positions(setting, ids)
-
-    def _positions(self, setting: Setting, prefix: Sequence[int]) -> Tensor:
-        """Time, height and width of the prefix's tokens: [3, P]; the last is a word."""
-        pad = self.words.token_to_id("<|image_pad|>")
-        result: list[tuple[int, int, int]] = []
-        following = place = 0
-        for token in prefix:
-            if token != pad:
-                result.append((following, following, following))
-                following, place = following + 1, 0
-                continue
-            row, column = divmod(place, setting.cols)
-            start = following if place == 0 else result[-1][0]
-            result.append((start, start + row, start + column))
-            place += 1
-            if place == setting.rows * setting.cols:
-                following = start + max(setting.rows, setting.cols)
-        return torch.tensor(result, device=self.device).T
+        grids = [(setting.rows, setting.cols)] * setting.images
+        places = torch.tensor(cp.rotary_positions(ids, pad, grids), device=self.device)
+        return tokens, visual, places.T
 
     def branches(
         self, setting: Setting, captions: Tensor, cell: Tensor
