@@ -291,9 +291,11 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Ask rejected requests again.")
     ] = False,
-    base_url: Annotated[str | None, typer.Option(help="An OpenAI-compatible server.")] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="The provider's server, or a compatible one.")
+    ] = None,
     detail: Annotated[
-        Literal["auto", "low", "high", "original"] | None,
+        Literal["auto", "low", "medium", "high", "original"] | None,
         typer.Option(help="Image detail asked for."),
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Tokens an answer at most.", min=1)] = None,
@@ -302,7 +304,10 @@ def run(
         str | None, typer.Option(help="Let the model think: low, medium, high, off, or tokens.")
     ] = None,
     logprobs: Annotated[
-        bool, typer.Option("--logprobs", help='Open models: keep the log-probability of "-1".')
+        bool,
+        typer.Option(
+            "--logprobs", help='Where the engine tells: keep the log-probability of "-1".'
+        ),
     ] = False,
     engine_arg: Annotated[
         list[str] | None,

@@ -81,9 +81,8 @@ def _required(kind: Any) -> set[str]:
     """Read from the annotations: as strings, which the SDKs' are, they say too little to Python."""
     marks = {name: get_origin(annotation) for name, annotation in _fields(kind).items()}
     said = {name for name, mark in marks.items() if mark is typing_extensions.Required}
-    return said | {
-        name for name in kind.__required_keys__ if marks[name] is not typing_extensions.NotRequired
-    }
+    free = {name for name, mark in marks.items() if mark is typing_extensions.NotRequired}
+    return said | (kind.__required_keys__ - free)
 
 
 @cache

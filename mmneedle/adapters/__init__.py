@@ -5,9 +5,10 @@ package adds a provider by an entry point of the group `mmneedle.adapters`, name
 and leading to a function `create(name, options) -> Adapter`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -30,6 +31,7 @@ class Provider(NamedTuple):
     """What `pip install "mmneedle[extra]"` brings for it; None if it needs nothing."""
 
 
+_ADAPTER = ("model", "wants_images", "generate", "fingerprint", "aclose")
 PROVIDERS: dict[str, Provider] = {
     "baseline": Provider("mmneedle.adapters.baselines"),
     "onnx": Provider("mmneedle.adapters.onnx", "onnx"),
@@ -75,8 +77,10 @@ def create(model: str, **options: Any) -> Adapter:
 def _known() -> dict[str, Callable[[str], Create]]:
     """Every provider, ours first, and what loads it for a model string."""
     ours = {name: _own(provider) for name, provider in PROVIDERS.items()}
-    others = {point.name: _plugin(point) for point in entry_points(group=GROUP)}
-    return others | ours
+    others: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=GROUP):
+        others.setdefault(point.name, []).append(point)
+    return {name: _plugin(points) for name, points in others.items()} | ours
 
 
 def _own(provider: Provider) -> Callable[[str], Create]:
@@ -94,15 +98,41 @@ def _own(provider: Provider) -> Callable[[str], Create]:
     return load
 
 
-def _plugin(point: Any) -> Callable[[str], Create]:
+def _plugin(points: list[EntryPoint]) -> Callable[[str], Create]:
+    """A provider of another package. What is wrong with it is told as the package's fault."""
+    names = sorted({point.dist.name if point.dist else point.value for point in points})
+
     def load(model: str) -> Create:
-        try:
-            create: Create = point.load()
-        except Exception as error:
-            raise UserError(
-                f"{model}: the package {point.dist.name} adds this provider, but it cannot be "
-                f"loaded ({type(error).__name__}: {error})"
-            ) from None
+        if len(names) > 1:
+            raise UserError(f"{model}: the packages {' and '.join(names)} both add this provider")
+        made = _Blame(f"{model}: the package {names[0]} adds this provider, but it cannot be")
+        with made.when("loaded"):
+            make: Create = points[0].load()
+
+        def create(name: str, given: Mapping[str, Any]) -> Adapter:
+            with made.when("made"):
+                adapter = make(name, given)
+                missing = [part for part in _ADAPTER if not hasattr(adapter, part)]
+                if missing:
+                    raise TypeError(f"{type(adapter).__name__} has no {', '.join(missing)}")
+            return adapter
+
         return create
 
     return load
+
+
+class _Blame(NamedTuple):
+    """Turns what a package's code raises into one line that names the package."""
+
+    whom: str
+
+    @contextmanager
+    def when(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise UserError(f"{self.whom} {what} ({reason})") from None
