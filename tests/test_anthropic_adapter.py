@@ -246,6 +246,11 @@ def test_a_stream_that_ends_too_early() -> None:
     assert response.status == "server_error"
 
 
+def test_a_stream_that_stands_still() -> None:
+    response, _ = ask(lambda asked: asked.answer("1, 2, 3", pause=3600.0), timeout=0.3)
+    assert (response.status, response.text) == ("timeout", None)
+
+
 def test_events_that_are_no_json_or_not_known() -> None:
     response, _ = ask(Reply(body=[b"event: message_start\ndata: {\n\n"]))
     assert response.status == "server_error"

@@ -148,6 +148,25 @@ def test_a_hung_server_ends_at_the_adapters_own_timeout(provider: tuple[str, Pro
     assert attempt(provider, HANG, timeout=0.3).status == "timeout"
 
 
+def test_as_many_connections_as_wanted(provider: tuple[str, Protocol]) -> None:
+    """The SDKs' own limits of a hundred or so do not count: 120 wait at a server that hangs."""
+
+    async def main(server: ApiServer) -> None:
+        adapter = create(provider[0], base_url=server.url)
+        asking = [asyncio.create_task(adapter.generate(REQUEST)) for _ in range(120)]
+        async with asyncio.timeout(60):
+            while server.at_once < 120:
+                await asyncio.sleep(0.05)
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        await adapter.aclose()
+
+    with ApiServer(provider[1], HANG) as server:
+        asyncio.run(main(server))
+    assert not server.wrongs
+
+
 def test_the_time_to_wait_is_passed_on(provider: tuple[str, Protocol]) -> None:
     response = attempt(provider, lambda ask: ask.failure(429, "slow down", retry_after="7"))
     assert (response.status, response.retry_after) == ("rate_limited", 7.0)
