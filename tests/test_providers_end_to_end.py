@@ -12,6 +12,7 @@ from test_cli import Shell
 
 from mmneedle.data.coco import find_coco
 from mmneedle.stitching.dataset import build
+from mmneedle.stitching.samples import Rules
 from mmneedle.types import Setting
 
 PROVIDERS: list[tuple[str, Protocol, str]] = [
@@ -62,3 +63,35 @@ def test_all_right_through_the_providers_own_sdk(
     kept = (log / "responses.jsonl").read_text()
     assert kept.count('"cached_tokens":64') == 18
     assert KEY not in kept + (log / "run.json").read_text()
+
+
+@pytest.mark.parametrize(("model", "protocol", "variable"), PROVIDERS[:1] + PROVIDERS[4:])
+def test_shared_haystacks_are_marked_for_the_cache_and_still_all_right(
+    model: str,
+    protocol: Protocol,
+    variable: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Four questions a haystack: the same images before every mark, and a mark in every request."""
+    monkeypatch.setenv(variable, KEY)
+    mmneedle = Shell(capsys, monkeypatch)
+    source = find_coco(coco_mini(), None)
+    build(tmp_path / "set", source, {Setting(3, 2, 2): 12}, Rules(questions=4))
+    log = tmp_path / "run"
+    with ApiServer(protocol, Seer(source)) as server:
+        where = ("--base-url", server.url, "--log", log, "--quiet")
+        mmneedle.ok("run", tmp_path / "set", "--model", model, *where)
+    assert not server.wrongs
+    prefixes = {b"".join(ask.images) for ask in server.asks}
+    assert (len(server.asks), len(prefixes)) == (12, 3)
+    if isinstance(protocol, Anthropic):
+        marked = [
+            ["cache_control" in block for block in ask.body["messages"][0]["content"]]
+            for ask in server.asks
+        ]
+        assert marked == [[False, False, True, False]] * 12
+    rows = json.loads(mmneedle.ok("score", log, "--json"))
+    assert {row["existence"] for row in rows} == {1.0}
+    assert {row["exact"] for row in rows if row["split"] == "positive"} == {1.0}
