@@ -6,61 +6,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from chat_server import ChatServer, completion, failure
 from needs import coco_mini
 from PIL import Image
-
-from mmneedle import cli
-
-
-class Done(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-class Shell:
-    """Runs the command line in this process, in a folder of its own."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self.capsys, self.monkeypatch = capsys, monkeypatch
-
-    def __call__(self, *words: object) -> Done:
-        self.monkeypatch.setattr(sys, "argv", ["mmneedle", *map(str, words)])
-        with pytest.raises(SystemExit) as leaving:
-            cli.main()
-        out, err = self.capsys.readouterr()
-        assert isinstance(leaving.value.code, int)
-        return Done(leaving.value.code, out, err)
-
-    def ok(self, *words: object) -> str:
-        done = self(*words)
-        assert done.status == 0, done.err
-        return done.out
-
-    def refused(self, *words: object) -> str:
-        """The one line on stderr of a command that ends with status 2."""
-        done = self(*words)
-        assert (done.status, done.out) == (2, "")
-        assert done.err.startswith("mmneedle: ")
-        assert done.err.count("\n") == 1
-        return done.err
-
-
-@pytest.fixture
-def mmneedle(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Shell:
-    monkeypatch.chdir(tmp_path)
-    return Shell(capsys, monkeypatch)
-
-
-def build(mmneedle: Shell, folder: str = "set", *more: object) -> str:
-    shapes = ("--source", "shapes", "--scenes", 60, "--cell", 64)
-    return mmneedle.ok("build", folder, *shapes, "--settings", "1x2,2x2x3", "--samples", 8, *more)
+from shell import Shell, build
 
 
 def test_the_main_job(mmneedle: Shell, tmp_path: Path) -> None:
