@@ -33,6 +33,14 @@ def cell(text: str) -> tuple[int, int]:
     return _pair(text, "--cell", f"a size such as 256 or 320x192 (width x height), not {text!r}")
 
 
+def resize(text: str | None) -> tuple[int, int] | None:
+    """Read "96" or "160x96": width and height in pixels that cells are shrunk to."""
+    if text is None:
+        return None
+    expected = f"a cell's size such as 96 or 160x96 (width x height), not {text!r}"
+    return _pair(text, "--resize", expected)
+
+
 def settings(
     images: str, grid: str, needles: str, chosen: str | None = None
 ) -> tuple[Setting, ...]:

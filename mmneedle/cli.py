@@ -33,6 +33,15 @@ Folder = Annotated[Path, typer.Argument(help="Folder of a data set.", metavar="D
 Runs = Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN...")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+Resize = Annotated[
+    str | None, typer.Option(help="Shrink cells to so many pixels before sending: 96 or 160x96.")
+]
+Limit = Annotated[str | None, typer.Option(help="Samples of each setting: 100, or 10-20.")]
+Settings = Annotated[str | None, typer.Option(help="Only these settings: such as 1x2,10x8.")]
+LimitsFile = Annotated[
+    Path | None, typer.Option(help="Your own limits (docs/limits.md), before the packaged ones.")
+]
+PricesFile = Annotated[Path | None, typer.Option(help="Your own prices (docs/costs.md).")]
 Scorer = Literal["robust", "paper"]
 
 
@@ -242,6 +251,7 @@ def show(
     folder: Folder,
     sample: Annotated[str | None, typer.Argument(help="Sample id.", metavar="SAMPLE")] = None,
     out: Annotated[Path | None, typer.Option(help="Write images, prompt and truth here.")] = None,
+    resize: Resize = None,
     as_json: Json = False,
 ) -> None:
     """List a data set's samples, or show one exactly as it would be sent."""
@@ -250,16 +260,18 @@ def show(
 
     dataset = DataSet.open(folder)
     if sample is None:
-        if out is not None:
+        if out is not None or resize is not None:
             raise UserError("--out needs a sample: mmneedle show DIR SAMPLE --out FOLDER")
         if as_json:
             showing.list_samples(dataset, sys.stdout)
         else:
             _describe(dataset)
+    elif resize is not None and out is None:
+        raise UserError("--resize is about images: add --out FOLDER, where they are written")
     elif out is not None:
         if as_json:
             raise UserError("--out writes sample.json itself: leave out --json")
-        showing.write_sample(dataset, sample, out)
+        showing.write_sample(dataset, sample, out, arguments.resize(resize))
         print(out)
     else:
         print(showing.sample_text(dataset, sample, as_json=as_json))
@@ -272,12 +284,17 @@ def run(
     log: Annotated[
         Path | None, typer.Option(help="Run folder; runs/DATA-MODEL by default.")
     ] = None,
-    limit: Annotated[
-        str | None, typer.Option(help="Samples of each setting: 100, or 10-20.")
+    limit: Limit = None,
+    settings: Settings = None,
+    resize: Resize = None,
+    max_cost: Annotated[
+        float | None, typer.Option(help="US dollars that the run may cost in all.", min=0)
     ] = None,
-    settings: Annotated[
-        str | None, typer.Option(help="Only these settings: such as 1x2,10x8.")
-    ] = None,
+    prices: PricesFile = None,
+    limits: LimitsFile = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on in spite of a documented limit.")
+    ] = False,
     max_connections: Annotated[
         int | None, typer.Option(help="Requests at once; 16 for servers.", min=1)
     ] = None,
@@ -334,6 +351,11 @@ def run(
         limit=arguments.limit(limit),
         shapes=arguments.shapes(settings) if settings else None,
         shard=arguments.shard(shard),
+        resize=arguments.resize(resize),
+        limits=limits,
+        force=force,
+        prices=prices,
+        max_cost=max_cost,
         adapter_options={key: value for key, value in options.items() if value is not None},
         max_connections=max_connections,
         rpm=rpm,

@@ -114,6 +114,21 @@ class Spending(msgspec.Struct, omit_defaults=True):
             self.usd = (self.usd or 0.0) + cost(usage, prices, batch)
             self.saved_usd = (self.saved_usd or 0.0) + saved(usage, prices, batch)
 
+    def merge(self, other: "Spending") -> None:
+        """Count what another one counted."""
+        for name in (
+            "responses",
+            "uncounted",
+            "input_tokens",
+            "output_tokens",
+            "cached_tokens",
+            "cache_write_tokens",
+        ):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("usd", "saved_usd"):
+            if (more := getattr(other, name)) is not None:
+                setattr(self, name, (getattr(self, name) or 0.0) + more)
+
     @property
     def cached_share(self) -> float | None:
         """Share of the input that was read from a cache, 0..1."""

@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from mmneedle import adapters, runner
+from mmneedle.adapters.limits import Book
+from mmneedle.adapters.reasoning import ANSWER_TOKENS
 from mmneedle.console import progress
+from mmneedle.costs import Prices, find_prices, why_no_prices
 from mmneedle.errors import UserError
-from mmneedle.runlog import Plan, RunHeader, RunLog, environment
+from mmneedle.ledger import Ledger
+from mmneedle.preflight import Preflight, preflight
+from mmneedle.runlog import Plan, Run, RunHeader, RunLog, environment
 from mmneedle.runner import RunSummary
 from mmneedle.stitching.dataset import DataSet
 from mmneedle.tasks.grid import GridTask
-from mmneedle.types import Needs, Setting
+from mmneedle.types import Adapter, Needs, Setting, parse_sample_id
 
 
 def evaluate(
@@ -23,6 +28,11 @@ def evaluate(
     limit: tuple[int, int | None] = (0, None),
     shapes: Iterable[tuple[int, int, int]] | None = None,
     shard: tuple[int, int] = (1, 1),
+    resize: tuple[int, int] | None = None,
+    limits: Path | None = None,
+    force: bool = False,
+    prices: Path | None = None,
+    max_cost: float | None = None,
     adapter_options: Mapping[str, Any] | None = None,
     quiet: bool = False,
     **options: Any,
@@ -36,16 +46,25 @@ def evaluate(
         limit: [start, stop) of sample indices within each setting; None is the end.
         shapes: only settings of these (images, rows, columns).
         shard: part k of n.
+        resize: width and height in pixels that cells are shrunk to before they are sent.
+        limits: a file of the user's that goes before limits.toml.
+        force: go on in spite of a documented hard limit.
+        prices: a file of the user's with the model's prices.
+        max_cost: US dollars that the run may cost, earlier commands included.
         adapter_options: see `adapters.create`.
         quiet: show no progress.
         options: see `runner.Evaluation`.
 
     Raises:
-        UserError: no such data set or model, a wrong key, a run folder that cannot be written.
+        UserError: no such data set or model, a wrong key, a run folder that cannot be written;
+            images that the provider is known to refuse; no price for `max_cost`.
     """
     dataset = DataSet.open(folder)
-    plan = _plan(dataset, limit, None if shapes is None else set(shapes))
+    plan = make_plan(dataset, limit, None if shapes is None else set(shapes))
+    task = GridTask(dataset, resize)
+    book = Book.open(limits)
     adapter = adapters.create(model, **adapter_options or {})
+    checked = _inspect(adapter, task, plan, book, force=force, quiet=quiet)
     header = RunHeader(
         model=adapter.model,
         task=GridTask.name,
@@ -54,16 +73,15 @@ def evaluate(
         adapter=adapter.fingerprint(),
         plan=plan,
         shard=shard,
+        resize=resize,
+        cell=task.cell if adapter.wants_images else None,
+        effective_cell=checked.effective_cells,
+        prices=_prices(adapter, checked, prices, needed=max_cost is not None),
         environment=environment(),
     )
-    if adapter.wants_images:
-        len(dataset.store)  # a store that is not whole is found before anything is asked
     for name, default in (("max_connections", 16), ("timeout", 120.0)):
         if options.get(name) is None:
             options[name] = getattr(adapter, name, default)
-    prepare = getattr(adapter, "prepare", None)
-    if prepare is not None:
-        prepare(dataset_needs(dataset, plan))
     with RunLog.open(log, header) as opened, progress(quiet=quiet) as report:
         told: set[str] = set()
 
@@ -74,36 +92,99 @@ def evaluate(
                     print(f"{adapter.model}: {status}: {error[:300]}", file=sys.stderr)
             report(adapter.model, sum(summary.by_status.values()), summary.asked)
 
-        return runner.run(GridTask(dataset), dataset, adapter, opened, progress=show, **options)
+        ledger = open_ledger(opened, checked, max_cost)
+        return runner.run(task, dataset, adapter, opened, progress=show, ledger=ledger, **options)
 
 
-def dataset_needs(dataset: DataSet, plan: Plan) -> list[Needs]:
-    """What the plan's requests ask of a model, one entry a setting."""
-    task = GridTask(dataset)
+def _inspect(
+    adapter: Adapter, task: GridTask, plan: Plan, book: Book, *, force: bool, quiet: bool
+) -> Preflight:
+    """Compare the plan with the model's limits, and load the model. Raises UserError."""
+    if not adapter.wants_images:
+        return preflight(adapter.model, [], adapter.fingerprint(), book)
+    len(task.dataset.store)  # a store that is not whole is found before anything is asked
+    needs = dataset_needs(task.dataset, plan, task)
+    prepare = getattr(adapter, "prepare", None)
+    if prepare is not None:
+        prepare(needs)
+    see = getattr(adapter, "see", None)
+    checked = preflight(adapter.model, needs, adapter.fingerprint(), book, see)
+    if not force:
+        checked.check()
+    warning = checked.warning()
+    if warning and not quiet:
+        print(f"mmneedle: {warning}", file=sys.stderr)
+    return checked
+
+
+def _prices(
+    adapter: Adapter, checked: Preflight, own: Path | None, *, needed: bool
+) -> Prices | None:
+    """The model's prices, where they are known. Raises UserError where they are needed and not."""
+    if not (adapter.wants_images or own or needed):  # a baseline: nothing to look up
+        return None
+    found = find_prices(checked.key, adapter.fingerprint(), own, checked.limits.batch)
+    if found is None and needed:
+        raise UserError(f"--max-cost: {why_no_prices(checked.key)}")
+    return found
+
+
+def open_ledger(
+    log: RunLog, checked: Preflight, limit: float | None = None, *, batch: bool = False
+) -> Ledger:
+    """What a run has spent so far, ready to count on.
+
+    Args:
+        log: the run.
+        checked: what requests are like.
+        limit: US dollars that the run may cost in all.
+        batch: whether requests go out at the batch price.
+    """
+    ledger = Ledger(
+        log.header.prices,
+        limit,
+        needs=[view.needs for view in checked.views],
+        image_tokens=checked.image_tokens,
+        output_tokens=int(log.header.adapter.get("max_tokens") or ANSWER_TOKENS),
+        batch=batch,
+    )
+    for record in Run(log.header, [log.folder]).records():
+        ledger.add(parse_sample_id(record.sample)[0], record.response)
+    return ledger
+
+
+def dataset_needs(dataset: DataSet, plan: Plan, task: GridTask | None = None) -> list[Needs]:
+    """What the plan's requests ask of a model, one entry a setting.
+
+    `image_bytes` is that of the largest of the first few samples; `task` says how they are sent.
+    """
+    task = task or GridTask(dataset)
+    few = 2 if task.slow else 8
     result = []
     for name, (start, stop) in plan.items():
         setting = Setting.parse(name)
-        samples = dataset.samples(setting, start, stop)
         longest = max(
-            (task.request(sample, with_images=False).prompt for sample in samples), key=len
+            (
+                task.request(sample, with_images=False).prompt
+                for sample in dataset.samples(setting, start, stop)
+            ),
+            key=len,
         )
         size = max(
-            sum(map(len, dataset.images(sample)))
-            for sample in dataset.samples(setting, start, min(stop, start + 8))
+            sum(map(len, task.images(sample)))
+            for sample in dataset.samples(setting, start, min(stop, start + few))
         )
-        tiles = dataset.manifest.tiles
-        needs = Needs(
-            setting, tiles.width * setting.cols, tiles.height * setting.rows, longest, size
-        )
-        result.append(needs)
+        width, height = task.cell
+        result.append(Needs(setting, width * setting.cols, height * setting.rows, longest, size))
     return result
 
 
-def _plan(
+def make_plan(
     dataset: DataSet,
     limit: tuple[int, int | None],
     shapes: set[tuple[int, int, int]] | None,
 ) -> Plan:
+    """Which samples are asked: [start, stop) of each setting. Raises UserError where none is."""
     start, end = limit
     have = {(s.images, s.rows, s.cols) for s in dataset.settings}
     if shapes is not None and shapes - have:

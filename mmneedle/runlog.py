@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mmneedle import __version__
+from mmneedle.costs import Prices
 from mmneedle.errors import UserError
 from mmneedle.files import sync_folder, write_whole
 from mmneedle.types import RETRYABLE, Location, Request, Response, Setting, Status, parse_sample_id
@@ -62,6 +63,15 @@ class RunHeader(msgspec.Struct, kw_only=True):
     """Which samples the run asks, over all its shards."""
     shard: tuple[int, int] = (1, 1)
     """Part k of n: the samples with (index // 2) % n == k - 1, so that every part is balanced."""
+    resize: tuple[int, int] | None = None
+    """Width and height in pixels that cells are shrunk to before sending; None: sent as built."""
+    cell: tuple[int, int] | None = None
+    """Width and height of a cell as it is sent; None: the model looks at no images."""
+    effective_cell: dict[str, tuple[int, int] | None] = {}
+    """Setting name -> width and height of a cell as the model gets it, after its provider's
+    shrinking; None: not documented. Not part of the run's identity."""
+    prices: Prices | None = None
+    """The model's, where they are known. Not part of the run's identity."""
     created: str = ""
     """ISO 8601, UTC."""
     environment: dict[str, str] = {}
@@ -72,6 +82,11 @@ class RunHeader(msgspec.Struct, kw_only=True):
         start, stop = self.plan.get(_name(setting), (0, 0))
         part, parts = self.shard
         return start <= index < stop and index // 2 % parts == part - 1
+
+    def cell_text(self, setting: Setting | str) -> str | None:
+        """A cell's pixels as the model gets it: "96", "160x96", "unknown"; None: not recorded."""
+        name = _name(setting)
+        return pixels(self.effective_cell[name]) if name in self.effective_cell else None
 
     def asked(self, setting: Setting | str, positive: bool) -> int:
         """How many samples of a setting's positives or negatives the run asks."""
@@ -97,6 +112,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     request_sha256: str | None
     """SHA-256 of the prompt's UTF-8 and the image files in order; None without images."""
     response: Response
+
+
+def pixels(cell: tuple[int, int] | None) -> str:
+    """A cell's size as tables show it: "96" for 96 x 96, "160x96", "unknown"."""
+    if cell is None:
+        return "unknown"
+    return str(cell[0]) if cell[0] == cell[1] else f"{cell[0]}x{cell[1]}"
 
 
 def now() -> str:
@@ -321,7 +343,12 @@ def _merge_header(folder: Path, new: RunHeader) -> RunHeader:
                 "name another --log"
             )
         merged = msgspec.structs.replace(
-            old, plan=_union(folder, old.plan, new.plan), dataset_path=new.dataset_path
+            old,
+            plan=_union(folder, old.plan, new.plan),
+            dataset_path=new.dataset_path,
+            cell=new.cell,
+            effective_cell=old.effective_cell | new.effective_cell,
+            prices=new.prices or old.prices,
         )
     if merged != old:
         write_whole(path, msgspec.json.format(msgspec.json.encode(merged), indent=2) + b"\n")
@@ -330,7 +357,7 @@ def _merge_header(folder: Path, new: RunHeader) -> RunHeader:
 
 def _differences(old: RunHeader, new: RunHeader) -> Iterator[tuple[str, Any, Any]]:
     """What makes two headers different runs: (what, old, new)."""
-    for field in ("version", "model", "task", "dataset_fingerprint", "shard"):
+    for field in ("version", "model", "task", "dataset_fingerprint", "resize", "shard"):
         one, other = getattr(old, field), getattr(new, field)
         if one != other:
             yield field.replace("_", " "), one, other
@@ -418,7 +445,13 @@ def _family(run: Run) -> bytes:
         return str(run.folder.resolve()).encode()
     # Every shard may have a server of its own.
     adapter = {key: value for key, value in header.adapter.items() if key != "base_url"}
-    identity = (header.model, header.task, header.dataset_fingerprint, adapter)
+    identity = (
+        header.model,
+        header.task,
+        header.dataset_fingerprint,
+        header.resize,
+        adapter,
+    )
     return msgspec.json.encode((*identity, header.shard[1]), order="deterministic")
 
 
@@ -437,7 +470,10 @@ def _merge_shards(runs: list[Run]) -> Run:
                 "give one of them"
             )
         plan = _union(run.folder, plan, run.header.plan)
-    header = msgspec.structs.replace(runs[0].header, plan=plan, shard=(1, 1))
+    cells: dict[str, tuple[int, int] | None] = {}
+    for run in runs:
+        cells |= run.header.effective_cell
+    header = msgspec.structs.replace(runs[0].header, plan=plan, shard=(1, 1), effective_cell=cells)
     return Run(header, [run.folder for run in runs])
 
 

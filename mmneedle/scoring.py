@@ -211,6 +211,9 @@ class Row(msgspec.Struct, kw_only=True):
     """The run's folder; empty for response files of the official code."""
     dataset: str = ""
     """The data set's fingerprint: rows of different ones cannot be compared."""
+    effective_cell: str | None = None
+    """Pixels a side of a cell as the model gets it, "unknown" where that is not documented; None
+    where the model looks at no images or the run does not say."""
 
     @property
     def setting(self) -> Setting:
@@ -337,6 +340,7 @@ def score_run(run: Run, scorers: Iterable[str] = SCORERS) -> list[Row]:
     rows = tally.rows(run.header.model, run.header.task, asked)
     for row in rows:
         row.run, row.dataset = str(run.folder), run.header.dataset_fingerprint
+        row.effective_cell = run.header.cell_text(row.setting)
     return rows
 
 

@@ -61,14 +61,18 @@ def sample_text(dataset: DataSet, name: str, *, as_json: bool = False) -> str:
     return f"{request.prompt}\n\nright answer: {truth}"
 
 
-def write_sample(dataset: DataSet, name: str, out: Path) -> None:
+def write_sample(
+    dataset: DataSet, name: str, out: Path, resize: tuple[int, int] | None = None
+) -> None:
     """Write image_1.jpg …, prompt.txt exactly as they would be sent, and sample.json.
+
+    With `resize`, cells have this width and height in pixels.
 
     Raises:
         UserError: no such sample, or `out` holds other files.
     """
     sample = dataset.sample(name)
-    request = GridTask(dataset).request(sample)
+    request = GridTask(dataset, resize).request(sample)
     files = {f"image_{i}.jpg": image for i, image in enumerate(request.images, 1)}
     files["prompt.txt"] = request.prompt.encode()
     files["sample.json"] = sample_text(dataset, name, as_json=True).encode() + b"\n"

@@ -162,7 +162,10 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Task(Protocol):
-    """Turns samples into requests. A task is one module."""
+    """Turns samples into requests. A task is one module.
+
+    A task may also have `slow: bool`: where it is true, requests are made in a thread.
+    """
 
     name: str
 
@@ -255,6 +258,8 @@ class Adapter(Protocol):
         timeout: float | None               seconds for one attempt, likewise (120; None: no limit)
         prepare(needs: Sequence[Needs])     called once before the first request: load the model
                                             and size its limits; UserError where it cannot serve
+        see(width, height) -> Sight         what the model makes of an image (adapters/sight.py),
+                                            where the adapter knows better than limits.toml
     """
 
     model: str

@@ -309,6 +309,7 @@ def fake_run(setting, texts, plan, statuses=None):
         plan=plan,
         dataset_fingerprint="c0ffee",
         asked=lambda at, positive: sum(i % 2 != positive for i in range(*plan[at.name])),
+        cell_text=lambda at: "96",
     )
     return SimpleNamespace(header=header, folder=Path("runs/fake"), outcomes=lambda: iter(records))
 
@@ -318,6 +319,7 @@ def test_missing_answers_are_bounded_never_counted():
     run = fake_run(ONE, texts, {ONE.name: (0, 10)}, {4: "timeout"})
     positive, _, negative, _ = score_run(run)
     assert (positive.run, positive.dataset) == ("runs/fake", "c0ffee")
+    assert positive.effective_cell == "96"
     assert (positive.n, positive.answered) == (5, 3)
     assert (positive.existence, positive.index, positive.exact) == (1.0, 2 / 3, 1 / 3)
     assert positive.bounds == {"existence": (0.6, 1.0), "index": (0.4, 0.8), "exact": (0.2, 0.6)}

@@ -7,14 +7,26 @@ from typing import Any, get_args
 import msgspec
 
 from mmneedle import scoring
+from mmneedle.costs import Spending
 from mmneedle.reports import published as paper
 from mmneedle.reports.words import percent
 from mmneedle.runlog import Run
 from mmneedle.scoring import METRICS
-from mmneedle.types import ErrorKind, Setting, Status
+from mmneedle.types import ErrorKind, Setting, Status, parse_sample_id
 
 COUNTED = (*get_args(Status), "missing")
 """How requests ended; "missing" were never sent."""
+
+
+_SPENT = (
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "cached_share",
+    "usd",
+    "saved_usd",
+)
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +59,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """Each figure if all missing answers were wrong, and if all were right."""
     statuses: dict[str, int]
     kinds: dict[str, int]
+    effective_cell: str | None = None
+    """Pixels a side of a cell as the model gets it, or "unknown"; None: no images, not recorded."""
+    spending: Spending | None = None
+    """Tokens and money of all attempts at these samples; None: nothing was counted."""
     printed: dict[str, str] = {}
     """Published figures as printed, in per cent."""
     repeat: bool = False
@@ -88,6 +104,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
             "answered": self.answered,
             "coverage": self.coverage,
             "repeat": self.repeat,
+            "effective_cell": self.effective_cell,
         }
         for metric in METRICS:
             low, high = self.interval.get(metric) or (None, None)
@@ -95,6 +112,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
             row[metric] = self.value(metric)
             row |= {f"{metric}_low": low, f"{metric}_high": high}
             row |= {f"{metric}_worst": worst, f"{metric}_best": best}
+        for name in _SPENT:
+            row[name] = getattr(self.spending, name) if self.spending else None
         known = self.answered is not None
         for status in COUNTED:
             row[f"status_{status}"] = self.statuses.get(status, 0) if known else None
@@ -111,6 +130,7 @@ def run_names(runs: Sequence[Run]) -> list[str]:
 
 def run_entries(run: Run, name: str, scorers: Sequence[str]) -> Iterator[Entry]:
     """The long rows of one run, called `name`."""
+    spent = spending_by_split(run)
     for row in scoring.score_run(run, tuple(scorers)):
         setting = Setting(row.images, row.rows, row.cols, row.needles)
         yield Entry(
@@ -131,7 +151,21 @@ def run_entries(run: Run, name: str, scorers: Sequence[str]) -> Iterator[Entry]:
             bounds=dict(row.bounds),
             statuses=dict(row.statuses),
             kinds=dict(row.kinds),
+            effective_cell=row.effective_cell,
+            spending=spent.get((setting, row.split == "positive")),
         )
+
+
+def spending_by_split(run: Run) -> dict[tuple[Setting, bool], Spending]:
+    """Tokens and money by setting and positives (True) or negatives, where any were counted."""
+    known = None if run.header.prices is None else 0.0
+    result: dict[tuple[Setting, bool], Spending] = {}
+    for record in run.records():
+        if record.response.usage is not None:
+            key = parse_sample_id(record.sample)[0], record.truth[0] is not None
+            total = result.setdefault(key, Spending(usd=known, saved_usd=known))
+            total.add(record.response, run.header.prices)
+    return {key: total for key, total in result.items() if total.responses}
 
 
 def published_entries() -> Iterator[Entry]:

@@ -20,6 +20,7 @@ import msgspec
 from markupsafe import Markup, escape
 
 from mmneedle import __version__
+from mmneedle.costs import Spending
 from mmneedle.errors import UserError
 from mmneedle.files import unwritable
 from mmneedle.reports import panels
@@ -39,7 +40,7 @@ from mmneedle.reports.standings import (
     youden_chance,
 )
 from mmneedle.reports.words import hidden, label, many, percent, short, signed
-from mmneedle.runlog import Run
+from mmneedle.runlog import Run, pixels
 from mmneedle.stitching.dataset import DataSet
 from mmneedle.types import ANSWERED, Setting
 
@@ -125,6 +126,7 @@ def render_report(runs: Sequence[Run], *, datasets: Sequence[Path | str] = ()) -
         notes=board.notes(),
         several=(several := any(entry.setting.needles > 1 for entry in board.entries)),
         chance_note=chance_note(several),
+        sees=any(entry.effective_cell for entry in board.entries),
         kinds=KINDS,
         kind_texts=KIND_TEXTS,
         definitions=album.definitions(),
@@ -252,6 +254,12 @@ def _comparison(table: Table) -> dict[str, Any]:
         "task": table.task,
         "needles": many(table.needles, "needle"),
         "dataset": short(table.dataset or ""),
+        "sees": any(
+            entry.effective_cell
+            for line in table.lines
+            for cell in line.cells.values()
+            for entry in cell.entries
+        ),
         "settings": [label(setting) for setting in table.settings],
         "chances": [chance(setting) for setting in table.settings],
         "mean_chance": mean_chance(table.settings),
@@ -330,9 +338,42 @@ def _facts(run: Run, name: str, entries: Sequence[Entry]) -> Iterator[tuple[str,
             statuses[status] = statuses.get(status, 0) + count
     ended = ", ".join(f"{count:,} {status}" for status, count in statuses.items() if count)
     yield "How requests ended", f"{ended}{_commonest_error(run)}"
+    yield from _sight(run)
+    yield from _spent(entries)
+    if header.prices is not None:
+        yield "Prices", header.prices.source
     shard, shards = header.shard
     if shards > 1:
         yield "Shard", f"{shard} of {shards}"
+
+
+def _sight(run: Run) -> Iterator[tuple[str, str]]:
+    """How large cells were sent, and how large the model got them."""
+    header = run.header
+    if header.cell is not None:
+        how = "shrunk before sending" if header.resize else "as built"
+        yield "Cells as sent", f"{pixels(header.cell)} px, {how}"
+    if header.effective_cell:
+        shown = {
+            label(Setting.parse(name)): pixels(cell)
+            for name, cell in sorted(header.effective_cell.items())
+        }
+        sizes = set(shown.values())
+        text = ", ".join(f"{cell} px at {name}" for name, cell in shown.items())
+        if len(sizes) == 1:
+            (size,) = sizes
+            text = "unknown: not documented" if size == "unknown" else f"{size} px"
+        yield "Cells as the model gets them", text
+
+
+def _spent(entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
+    """Tokens and money of a run."""
+    total = Spending()
+    for entry in entries:
+        if entry.scorer == SCORERS[0] and entry.spending is not None:
+            total.merge(entry.spending)
+    if total.responses:
+        yield "Spent", str(total)
 
 
 def _commonest_error(run: Run) -> str:
@@ -376,6 +417,7 @@ def _scores(entries: Sequence[Entry]) -> dict[str, Any]:
             for count in counts
         ],
         "several": counts[-1:] > [1],
+        "sees": any(entry.effective_cell for entry in entries),
         "gaps": _gaps(cells),
         "scores": [
             {
@@ -383,6 +425,7 @@ def _scores(entries: Sequence[Entry]) -> dict[str, Any]:
                 "label": named(setting),
                 "shape": shaped(setting),
                 "chance": chance(setting),
+                "sight": next((entry.effective_cell for entry in cells[setting].entries), None),
                 "cells": {scorer: by_scorer[scorer].get(setting) for scorer in SCORERS},
             }
             for setting in cells

@@ -58,6 +58,8 @@ def _exact(cell: Cell | None) -> str:
     if cell is None or cell.positive is None:
         return "–"
     text = cell.positive.shown("exact")
+    if cell.positive.effective_cell:
+        text += f" ({cell.positive.effective_cell} px)"
     return text if cell.complete else f"{text} \\*"
 
 

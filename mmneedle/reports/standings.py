@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from mmneedle.costs import dollars
 from mmneedle.reports import published as paper
 from mmneedle.reports.entries import Entry
 from mmneedle.reports.words import label, percent
@@ -237,6 +238,12 @@ def _notes(
             "The 95 % Wilson intervals of Exact reach at most "
             f"{100 * max(reaches):.1f} points from the score."
         )
+    if any(entry.effective_cell for _, _, cell in cells for entry in cell.entries):
+        yield (
+            "In brackets behind Exact: pixels a side of a cell as the model gets it, after its "
+            'provider\'s shrinking; "unknown px" where that is not documented.'
+        )
+    yield from _spent(lines)
     if any(line.scored < len(settings) for line in lines):
         yield "Rows that lack a setting stand below the others: their mean covers fewer settings."
     yield from _unequal(cells)
@@ -255,6 +262,31 @@ def _notes(
     if sources:
         yield f"Source: {paper.describe(sorted(sources))}."
     yield from _repeats(repeats)
+
+
+def _spent(lines: Sequence[Line]) -> Iterator[str]:
+    """What rows with a known price cost, and what their caches saved."""
+    for line in lines:
+        parts = [
+            entry.spending
+            for cell in line.cells.values()
+            for entry in cell.entries
+            if entry.spending is not None
+        ]
+        if parts and all(part.usd is not None for part in parts):
+            total = sum(part.usd or 0.0 for part in parts)
+            text = f"{line.label} cost {dollars(total)}"
+            read, given = (
+                sum(getattr(part, name) for part in parts)
+                for name in ("cached_tokens", "input_tokens")
+            )
+            if read:
+                kept = sum(part.saved_usd or 0.0 for part in parts)
+                text += (
+                    f"; {percent(read / given)} % of its input came from a cache, which saved "
+                    f"{dollars(kept)}"
+                )
+            yield f"{text}."
 
 
 def _repeats(entries: Sequence[Entry]) -> Iterator[str]:

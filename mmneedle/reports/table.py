@@ -10,16 +10,24 @@ _SCORES = ("existence", "index", "exact")
 _SEVERAL = ("first_index", "first_exact", "all_index", "all_exact")
 
 
+_HEADS = {"effective_cell": "px a cell"}
+
+
 def score_table(rows: Sequence["Row"]) -> str:
-    """One line a row; the figures of several needles only where there are any, in percent."""
+    """One line a row; the figures of several needles only where there are any, in percent.
+
+    "px a cell" is the side of a cell as the model gets it, after its provider's shrinking.
+    """
     several = any(row.needles > 1 for row in rows)
     scores = _SCORES + _SEVERAL if several else _SCORES
     head = ["model", "images", "grid", "needles", "split", "scorer", "n", "answered"]
     if len({row.run for row in rows}) > len({row.model for row in rows}):
         head.insert(1, "run")  # two runs of one model
-    lines = [[*head, *(name.replace("_", " ") for name in scores)]]
+    if any(row.effective_cell for row in rows):
+        head.insert(head.index("needles") + 1, "effective_cell")
+    lines = [[_HEADS.get(name, name.replace("_", " ")) for name in (*head, *scores)]]
     lines += [
-        [str(getattr(row, name)) for name in head]
+        ["-" if (value := getattr(row, name)) is None else str(value) for name in head]
         + [_percent(getattr(row, name)) for name in scores]
         for row in rows
     ]

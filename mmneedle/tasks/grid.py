@@ -10,13 +10,31 @@ class GridTask:
 
     name = "grid"
 
-    def __init__(self, dataset: DataSet) -> None:
+    def __init__(self, dataset: DataSet, resize: tuple[int, int] | None = None) -> None:
+        """Make requests of a data set's samples.
+
+        Args:
+            dataset: whose samples.
+            resize: width and height in pixels that cells are shrunk to; None: sent as they are.
+
+        Raises:
+            UserError: cells cannot be shrunk to this.
+        """
         self.dataset = dataset
+        self.images = dataset.images
+        tiles = dataset.manifest.tiles
+        self.cell = resize or (tiles.width, tiles.height)
+        """Width and height of a cell as it is sent, in pixels."""
+        self.slow = resize is not None
+        if resize is not None:
+            from mmneedle.stitching.resize import Resizer  # loads Pillow, which others do without
+
+            self.images = Resizer(dataset, resize).images
 
     def request(self, sample: Sample, *, with_images: bool = True) -> Request:
         """The request for a sample, the same bytes every time."""
         return Request(
             sample=sample,
             prompt=prompt(sample.setting, [needle.caption for needle in sample.needles]),
-            images=self.dataset.images(sample) if with_images else (),
+            images=self.images(sample) if with_images else (),
         )

@@ -1,0 +1,122 @@
+"""What stands between a data set and a model, told before anything is asked.
+
+A documented hard limit is an error with the way out; shrinking that nobody announces is a warning
+with the pixels a cell that are left. The figures go into the run's header, for reports.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from mmneedle.adapters.limits import Book, Limits, effective_cell, key_of, violations
+from mmneedle.adapters.sight import Sight
+from mmneedle.errors import UserError
+from mmneedle.reports.words import label
+from mmneedle.runlog import pixels
+from mmneedle.types import Needs, Setting
+
+See = Callable[[int, int], Sight]
+"""(width, height) of an image -> what the model gets."""
+
+
+class View(msgspec.Struct, frozen=True):
+    """One setting as a model sees it."""
+
+    needs: Needs
+    sight: Sight
+    """An image as the model gets it."""
+    cell: tuple[int, int] | None
+    """Width and height in pixels of a cell as the model gets it; None: not documented."""
+    fault: str
+    """What the provider would refuse; empty where nothing is known to fail."""
+
+    @property
+    def setting(self) -> Setting:
+        """Whose view it is."""
+        return self.needs.setting
+
+    @property
+    def sent(self) -> tuple[int, int]:
+        """Width and height in pixels of a cell as it is sent."""
+        return self.needs.width // self.setting.cols, self.needs.height // self.setting.rows
+
+    @property
+    def shrunk(self) -> bool:
+        """Whether a cell loses more than the rounding to a processor's units takes."""
+        if self.cell is None:
+            return False
+        return any(now < 0.97 * sent for now, sent in zip(self.cell, self.sent, strict=True))
+
+
+class Preflight(msgspec.Struct, frozen=True):
+    """A data set's settings as a model sees them."""
+
+    model: str
+    key: str
+    """What the model is looked up as."""
+    limits: Limits
+    sources: list[str]
+    views: list[View]
+
+    @property
+    def effective_cells(self) -> dict[str, tuple[int, int] | None]:
+        """Setting name -> pixels a cell, for a run's header."""
+        return {view.setting.name: view.cell for view in self.views}
+
+    @property
+    def image_tokens(self) -> dict[Setting, int | None]:
+        """Tokens an image by the provider's rule."""
+        return {view.setting: view.sight.tokens for view in self.views}
+
+    def check(self) -> None:
+        """See that nothing is documented to be refused. Raises UserError with the way out."""
+        faults = [f"{view.setting.name} has {view.fault}" for view in self.views if view.fault]
+        if not faults:
+            return
+        more = f" (and {len(faults) - 1} more settings)" if len(faults) > 1 else ""
+        raise UserError(
+            f"{self.model}: {faults[0]}{more} ({'; '.join(self.sources)}); leave those settings "
+            "out with --settings, take fewer images or smaller cells, send smaller ones with "
+            "--resize, or go on all the same with --force"
+        )
+
+    def warning(self) -> str | None:
+        """One line on images that are shrunk unsaid; None where none is."""
+        shrunk = [view for view in self.views if view.shrunk]
+        if not shrunk:
+            return None
+        left = dict.fromkeys(f"{pixels(view.cell)} at {label(view.setting)}" for view in shrunk)
+        note = f"; {self.limits.note}" if self.limits.note else ""
+        return (
+            f"{self.model}: images are shrunk before the model sees them: of cells of "
+            f"{pixels(shrunk[0].sent)} px there are left {', '.join(left)} "
+            f"({'; '.join(self.sources)}{note})"
+        )
+
+
+def preflight(
+    model: str,
+    needs: Sequence[Needs],
+    fingerprint: Mapping[str, Any],
+    book: Book,
+    see: See | None = None,
+) -> Preflight:
+    """Compare what requests need with what is documented of a model.
+
+    Args:
+        model: the model string.
+        needs: of every setting that is to be asked.
+        fingerprint: the adapter's: its `base_url`, `detail` and `max_tokens` count.
+        book: limits of all models.
+        see: what the model makes of an image, where the adapter itself knows.
+    """
+    key = key_of(model, fingerprint)
+    limits = book.of(key)
+    detail = fingerprint.get("detail")
+    views = []
+    for one in needs:
+        sight = (see or (lambda w, h: limits.see(w, h, detail)))(one.width, one.height)
+        fault = violations(limits, one, sight, int(fingerprint.get("max_tokens") or 0), detail)
+        views.append(View(one, sight, effective_cell(one.setting, sight), fault))
+    return Preflight(model, key, limits, book.sources(key), views)
