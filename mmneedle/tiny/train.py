@@ -64,8 +64,8 @@ class Options(NamedTuple):
     most_images: int = cp.MOST_IMAGES
     most_cells: int = cp.MOST_CELLS
     """A side; both are smaller in tests."""
-    scenes: int | None = None
-    """Use so few scenes only; for tests."""
+    scenes: int = 0
+    """Use the first so many scenes only, for tests; 0: all."""
     caption_layer: int = 2
     """Whose head 0 is told to look at the caption's end."""
     tile_layer: int = 3
@@ -427,8 +427,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     for name, default in Options()._asdict().items():
-        if default is not None:
-            parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     given = vars(parser.parse_args(arguments))
     out, device = given.pop("out"), given.pop("device")
     torch.set_float32_matmul_precision("high")
