@@ -112,10 +112,9 @@ def test_questions_are_about_what_is_there_or_not_and_leave_out_the_held_out(que
     assert not held[batch.captions].any()
     assert all(len(set(row)) == setting.cells for row in batch.tiles.tolist())
     positive = 0
-    for tiles, captions, cells in zip(
-        batch.tiles.tolist(), batch.captions.tolist(), batch.cell.tolist(), strict=True
-    ):
-        for caption, cell in zip(sum(captions, []), sum(cells, []), strict=True):
+    flat = (batch.captions.flatten(1), batch.cell.flatten(1))
+    for tiles, captions, cells in zip(*(t.tolist() for t in (batch.tiles, *flat)), strict=True):
+        for caption, cell in zip(captions, cells, strict=True):
             positive += cell >= 0
             assert (tiles[cell] == caption) if cell >= 0 else (caption not in tiles)
     assert 0.4 < positive / batch.cell.numel() < 0.6
