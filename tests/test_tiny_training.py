@@ -253,8 +253,19 @@ def test_training_runs_and_what_it_writes_answers(tmp_path: Path, dataset) -> No
     """The same code path as on the GPU, for a moment: losses fall, the checkpoint is whole."""
     out = tmp_path / "checkpoint"
     command = [sys.executable, "-m", "mmneedle.tiny.train", "--out", str(out), "--device", "cpu"]
-    command += "--minutes 0.5 --guises 1 --scenes 400 --tokens 1500 --workers 1".split()
-    command += "--most-images 2 --most-cells 2".split()
+    command += [
+        "--minutes",
+        "0.5",
+        "--guises",
+        "1",
+        "--scenes",
+        "400",
+        "--tokens",
+        "1500",
+        "--workers",
+        "1",
+    ]
+    command += ["--most-images", "2", "--most-cells", "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
