@@ -73,6 +73,7 @@ def evaluate(
         adapter=adapter.fingerprint(),
         plan=plan,
         shard=shard,
+        questions=dataset.questions,
         resize=resize,
         cell=task.cell if adapter.wants_images else None,
         effective_cell=checked.effective_cells,

@@ -62,7 +62,10 @@ class RunHeader(msgspec.Struct, kw_only=True):
     plan: Plan
     """Which samples the run asks, over all its shards."""
     shard: tuple[int, int] = (1, 1)
-    """Part k of n: the samples with (index // 2) % n == k - 1, so that every part is balanced."""
+    """Part k of n: the haystacks with number % n == k - 1, so that every part is balanced. Where
+    samples have haystacks of their own, two neighbours, a positive and a negative, count as one."""
+    questions: int = 1
+    """Questions a haystack: samples gQ … gQ+Q-1 of a setting share haystack g."""
     resize: tuple[int, int] | None = None
     """Width and height in pixels that cells are shrunk to before sending; None: sent as built."""
     cell: tuple[int, int] | None = None
@@ -81,7 +84,7 @@ class RunHeader(msgspec.Struct, kw_only=True):
         """Whether the run asks this sample."""
         start, stop = self.plan.get(_name(setting), (0, 0))
         part, parts = self.shard
-        return start <= index < stop and index // 2 % parts == part - 1
+        return start <= index < stop and index // max(2, self.questions) % parts == part - 1
 
     def cell_text(self, setting: Setting | str) -> str | None:
         """A cell's pixels as the model gets it: "96", "160x96", "unknown"; None: not recorded."""

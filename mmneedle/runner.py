@@ -20,6 +20,7 @@ import msgspec
 from mmneedle.costs import Spending
 from mmneedle.errors import UserError
 from mmneedle.ledger import Ledger
+from mmneedle.order import Order
 from mmneedle.pacing import Backoff, Gate, Rate
 from mmneedle.runlog import FINAL, Record, RunLog, now, request_digest
 from mmneedle.types import (
@@ -176,12 +177,13 @@ class Evaluation:
         """Ask what is not finished. Raises UserError where every further request would fail."""
         began = time.monotonic()
         unfinished = self._count()
-        samples = self._unfinished()
+        together = bool(getattr(self.adapter, "shares_prefixes", False))
+        order = Order(self._unfinished(), together=together)
         error: BaseException | None
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self.max_connections, unfinished)):
-                    self.workers.add(group.create_task(self._work(samples)))
+                    self.workers.add(group.create_task(self._work(order)))
             error = self.error
         except BaseExceptionGroup as several:  # a bug in one worker ended the others
             error = several.exceptions[0]
@@ -227,14 +229,15 @@ class Evaluation:
 
     # ---------------------------------------------------------------- asking
 
-    async def _work(self, samples: Iterator[Sample]) -> None:
+    async def _work(self, order: Order) -> None:
         """One of the workers that share the stream of samples."""
-        for sample in samples:
+        while sample := await order.take():
             try:
                 await self._ask(sample)
             except UserError as error:  # the others' requests in flight are still taken in
                 self.error = self.error or error
                 self._stop(str(error))
+            order.done(sample)
             self.progress(self.summary)
             if self.summary.stopped:
                 return

@@ -256,6 +256,9 @@ class Adapter(Protocol):
 
         max_connections: int                requests at once, where the user says nothing (16)
         timeout: float | None               seconds for one attempt, likewise (120; None: no limit)
+        shares_prefixes: bool               requests with the same images find each other's work
+                                            even when they are sent at once (False: the first
+                                            question about a haystack goes ahead of the others)
         prepare(needs: Sequence[Needs])     called once before the first request: load the model
                                             and size its limits; UserError where it cannot serve
         see(width, height) -> Sight         what the model makes of an image (adapters/sight.py),

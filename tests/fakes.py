@@ -14,8 +14,9 @@ LARGE = Setting(3, 2, 4, 2)
 class FakeDataSet:
     fingerprint = "f" * 64
 
-    def __init__(self, **counts: int) -> None:
-        """Samples per setting: FakeDataSet(small=10, large=4)."""
+    def __init__(self, questions: int = 1, **counts: int) -> None:
+        """Samples per setting: FakeDataSet(small=10, large=4), and questions a haystack."""
+        self.questions = questions
         names = {"small": SMALL, "large": LARGE}
         self.counts = {names[name]: count for name, count in counts.items()}
         self.settings = tuple(self.counts)
@@ -27,10 +28,10 @@ class FakeDataSet:
         self, setting: Setting, start: int = 0, stop: int | None = None
     ) -> Iterator[Sample]:
         for index in range(start, self.count(setting) if stop is None else stop):
-            yield fake_sample(setting, index)
+            yield fake_sample(setting, index, self.questions)
 
 
-def fake_sample(setting: Setting, index: int) -> Sample:
+def fake_sample(setting: Setting, index: int, questions: int = 1) -> Sample:
     def needle(k: int) -> Needle:
         cell = (index // 2 + k) % (setting.rows * setting.cols)
         row, column = divmod(cell, setting.cols)
@@ -42,6 +43,7 @@ def fake_sample(setting: Setting, index: int) -> Sample:
         setting,
         tuple(range(setting.cells)),
         tuple(needle(k) for k in range(setting.needles)),
+        haystack_number=index // questions if questions > 1 else None,
     )
 
 
@@ -98,6 +100,7 @@ def header(
         "dataset_fingerprint": dataset.fingerprint,
         "adapter": adapter.fingerprint(),
         "plan": everything if plan is None else plan,
+        "questions": dataset.questions,
     }
     return RunHeader(**(fields | changes))
 

@@ -185,6 +185,21 @@ def stored_bytes(path: Path) -> int:
     return sum(group.column(0).total_compressed_size for group in groups)
 
 
+def test_the_images_of_a_shared_haystack_are_joined_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {Setting(2, 1, 2): 16, Setting(2, 2, 1): 16}
+    built = build(tmp_path / "set", ShapesSource(60), settings, Rules(questions=4), SMALL)
+    samples = everything(built)
+    straight = [DataSet.open(built.folder).images(sample) for sample in samples]
+    joined = []
+    join = built.store.join
+    monkeypatch.setattr(built.store, "join", lambda *args: (joined.append(args), join(*args))[1])
+    assert [built.images(sample) for sample in samples] == straight
+    assert len(joined) == 2 * 8  # images of eight haystacks
+    assert [built.images(sample) for sample in samples[::-1]] == straight[::-1]
+
+
 def test_a_build_with_other_questions_is_refused(tmp_path: Path) -> None:
     build(tmp_path / "set", source(), {A: 4}, Rules(questions=4), SMALL)
     with pytest.raises(UserError, match="its number of questions a haystack is 4, now 1"):

@@ -62,6 +62,8 @@ class DataSet:
         self.settings = tuple(sorted(map(Setting.parse, manifest.settings)))
         self.questions = manifest.rules.questions
         """Questions a haystack: samples gQ … gQ+Q-1 of a setting share haystack g."""
+        self._last: tuple[tuple[Setting, int] | None, tuple[bytes, ...]] = None, ()
+        """A haystack and its images."""
 
     @classmethod
     def open(cls, folder: Path | str) -> "DataSet":
@@ -113,7 +115,20 @@ class DataSet:
         return next(self.samples(setting, index, index + 1))
 
     def images(self, sample: Sample) -> tuple[bytes, ...]:
-        """The sample's images as JPEG files, in order; the same bytes every time."""
+        """The sample's images as JPEG files, in order; the same bytes every time.
+
+        Those of the last haystack that samples share are kept: its other questions come next.
+        """
+        if sample.haystack_number is None:
+            return self._joined(sample)
+        which = sample.setting, sample.haystack_number
+        last, images = self._last
+        if which != last:
+            images = self._joined(sample)
+            self._last = which, images
+        return images
+
+    def _joined(self, sample: Sample) -> tuple[bytes, ...]:
         setting = sample.setting
         grid = setting.rows * setting.cols
         return tuple(
