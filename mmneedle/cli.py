@@ -370,6 +370,56 @@ def run(
         raise typer.Exit(1)
 
 
+@app.command()
+def estimate(
+    folder: Folder,
+    model: Annotated[str, typer.Option(help="provider/model, such as openai/gpt-4o.")],
+    limit: Limit = None,
+    settings: Settings = None,
+    resize: Resize = None,
+    batch: Annotated[bool, typer.Option("--batch", help="As a batch of the provider's.")] = False,
+    rpm: Annotated[int | None, typer.Option(help="Requests a minute at most.", min=1)] = None,
+    tpm: Annotated[int | None, typer.Option(help="Tokens a minute at most.", min=1)] = None,
+    max_connections: Annotated[
+        int | None, typer.Option(help="Requests at once; 16 for servers.", min=1)
+    ] = None,
+    base_url: Annotated[str | None, typer.Option(help="A server that is not its maker's.")] = None,
+    detail: Annotated[str | None, typer.Option(help="Image detail asked for.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens an answer at most.", min=1)] = None,
+    reasoning: Annotated[str | None, typer.Option(help="As run has it.")] = None,
+    prices: PricesFile = None,
+    limits: LimitsFile = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a run would take: requests, tokens, effective pixels a cell, cost, time."""
+    from mmneedle import estimate as estimating
+
+    options = {
+        "base_url": base_url,
+        "detail": detail,
+        "max_tokens": max_tokens,
+        "reasoning": reasoning,
+    }
+    result = estimating.estimate(
+        folder,
+        model,
+        limit=arguments.limit(limit),
+        shapes=arguments.shapes(settings) if settings else None,
+        resize=arguments.resize(resize),
+        limits=limits,
+        prices=prices,
+        batch=batch,
+        rpm=rpm,
+        tpm=tpm,
+        max_connections=max_connections,
+        adapter_options=options,
+    )
+    if as_json:
+        _print_json(result)
+    else:
+        print(estimating.text(result))
+
+
 def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "-", text).strip("-.")
 

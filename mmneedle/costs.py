@@ -191,7 +191,7 @@ def find_prices(
 
 def why_no_prices(key: str) -> str:
     """One line on why `find_prices` found none, and the way out."""
-    own = "give them as --prices FILE (docs/costs.md)"
+    own = "give prices as --prices FILE (docs/costs.md)"
     try:
         import genai_prices  # noqa: F401
     except ModuleNotFoundError:

@@ -112,9 +112,9 @@ def _inspect(
     checked = preflight(adapter.model, needs, adapter.fingerprint(), book, see)
     if not force:
         checked.check()
-    warning = checked.warning()
-    if warning and not quiet:
-        print(f"mmneedle: {warning}", file=sys.stderr)
+    for line in filter(None, (checked.warning(), checked.advice())):
+        if not quiet:
+            print(f"mmneedle: {line}", file=sys.stderr)
     return checked
 
 

@@ -5,19 +5,20 @@ with the pixels a cell that are left. The figures go into the run's header, for 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from mmneedle.adapters.limits import Book, Limits, effective_cell, key_of, violations
-from mmneedle.adapters.sight import Sight
+from mmneedle.adapters.sight import UNKNOWN, Sight
 from mmneedle.errors import UserError
 from mmneedle.reports.words import label
 from mmneedle.runlog import pixels
 from mmneedle.types import Needs, Setting
 
-See = Callable[[int, int], Sight]
-"""(width, height) of an image -> what the model gets."""
+See = Callable[[Needs], Sight]
+"""What requests are like -> an image as the model gets it."""
 
 
 class View(msgspec.Struct, frozen=True):
@@ -57,6 +58,11 @@ class Preflight(msgspec.Struct, frozen=True):
     """What the model is looked up as."""
     limits: Limits
     sources: list[str]
+    """Where its limits stand."""
+    rule_source: str | None
+    """Where its rule for images stands."""
+    detail: str | None
+    """The level of detail asked for."""
     views: list[View]
 
     @property
@@ -81,17 +87,27 @@ class Preflight(msgspec.Struct, frozen=True):
             "--resize, or go on all the same with --force"
         )
 
+    def advice(self) -> str | None:
+        """One line on a level of detail that had better be asked for; None where it is clear."""
+        levels = self.limits.undecided(self.detail)
+        if not levels or all(view.cell for view in self.views):
+            return None
+        return (
+            f"{self.model}: which detail it takes by itself is not documented, so effective "
+            f"pixels are unknown: ask for --detail {' or '.join(levels)}"
+        )
+
     def warning(self) -> str | None:
         """One line on images that are shrunk unsaid; None where none is."""
         shrunk = [view for view in self.views if view.shrunk]
         if not shrunk:
             return None
         left = dict.fromkeys(f"{pixels(view.cell)} at {label(view.setting)}" for view in shrunk)
-        note = f"; {self.limits.note}" if self.limits.note else ""
+        facts = "; ".join(filter(None, (self.rule_source, self.limits.note)))
         return (
             f"{self.model}: images are shrunk before the model sees them: of cells of "
             f"{pixels(shrunk[0].sent)} px there are left {', '.join(left)} "
-            f"({'; '.join(self.sources)}{note})"
+            f"({facts})".removesuffix(" ()")
         )
 
 
@@ -112,11 +128,38 @@ def preflight(
         see: what the model makes of an image, where the adapter itself knows.
     """
     key = key_of(model, fingerprint)
-    limits = book.of(key)
-    detail = fingerprint.get("detail")
+    limits, detail = book.of(key), fingerprint.get("detail")
+    if see is None:
+        see = _checkpoint_sight(key, needs, fingerprint)
     views = []
     for one in needs:
-        sight = (see or (lambda w, h: limits.see(w, h, detail)))(one.width, one.height)
+        sight = see(one) if see else limits.see(one.width, one.height, detail)
         fault = violations(limits, one, sight, int(fingerprint.get("max_tokens") or 0), detail)
         views.append(View(one, sight, effective_cell(one.setting, sight), fault))
-    return Preflight(model, key, limits, book.sources(key), views)
+    return Preflight(model, key, limits, book.sources(key), book.rule_source(key), detail, views)
+
+
+def _checkpoint_sight(
+    key: str, needs: Sequence[Needs], fingerprint: Mapping[str, Any]
+) -> See | None:
+    """By a local checkpoint's own processor, its limits lifted as the adapters lift them.
+
+    None where the model is no local folder. Raises UserError for a damaged one.
+    """
+    provider, _, name = key.partition("/")
+    if provider not in ("hf", "vllm") or not needs or not Path(name).expanduser().is_dir():
+        return None
+    from mmneedle.adapters.checkpoints import Checkpoint
+
+    largest = max(needs, key=lambda one: one.width * one.height)
+    given = fingerprint.get("engine_args") or {}
+    rule = Checkpoint.open(name).images.fitted(largest.width, largest.height, given)
+
+    def see(one: Needs) -> Sight:
+        seen = rule.seen(one.width, one.height)
+        if seen is None:
+            return UNKNOWN
+        tokens = seen[0] * seen[1] // rule.factor**2 if rule.kind == "pixels" else None
+        return Sight(*seen, tokens)
+
+    return see

@@ -53,10 +53,22 @@ def create(model: str, **options: Any) -> Adapter:
     Raises:
         UserError: an unknown provider, name or option, a missing package or key.
     """
+    path, merged = read_model(model, options)
+    provider, _, name = path.partition("/")
+    return _known()[provider](path)(name, merged)
+
+
+def read_model(model: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A model string's "provider/name" and all options, its own and those given beside it.
+
+    Raises:
+        UserError: an unknown provider, no name, an option given twice.
+    """
     path, _, query = model.partition("?")
     provider, _, name = path.partition("/")
-    if not name or provider not in (known := _known()):
-        names = ", ".join(f"{provider}/NAME" for provider in _known())
+    known = _known()
+    if not name or provider not in known:
+        names = ", ".join(f"{one}/NAME" for one in known)
         raise UserError(f"no model {path!r}; known are {names}")
     try:
         merged: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=True))
@@ -71,7 +83,7 @@ def create(model: str, **options: Any) -> Adapter:
             if key in merged:
                 raise UserError(f"{key} is given twice, in the model's name and as an option")
             merged[key] = value
-    return known[provider](path)(name, merged)
+    return path, merged
 
 
 def _known() -> dict[str, Callable[[str], Create]]:

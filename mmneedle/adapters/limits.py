@@ -86,6 +86,13 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         sights = {rule.see(width, height) for rule in self._rules(detail)}
         return sights.pop() if len(sights) == 1 else UNKNOWN
 
+    def undecided(self, detail: str | None = None) -> tuple[str, ...]:
+        """Levels of detail to choose from, where the provider does not say which it takes."""
+        if detail in (None, "auto") and self.details and self.auto is None:
+            levels = tuple(name for name in self.details if name != "low")
+            return levels if len(levels) > 1 else ()
+        return ()
+
     def _rules(self, detail: str | None) -> list[Rule]:
         details = self.details or {}
         if detail not in (None, "auto"):
@@ -140,15 +147,21 @@ class Book:
         return Limits(**found)
 
     def sources(self, key: str) -> list[str]:
-        """Where that stands: "title (read date)"."""
-        return list(
-            dict.fromkeys(
-                f"{source.title} (read {source.read})"
-                for part in self.parts
-                for entry in _matching(part.models, key)
-                if entry.source and (source := part.sources.get(entry.source))
-            )
-        )
+        """Where all of that stands: "title (read date)"."""
+        return list(dict.fromkeys(text for text, _ in self._cited(key)))
+
+    def rule_source(self, key: str) -> str | None:
+        """Where the rule for images stands; None where none is documented."""
+        return next((text for text, rules in reversed(self._cited(key)) if rules), None)
+
+    def _cited(self, key: str) -> list[tuple[str, bool]]:
+        """(source, whether it gives the rule for images) of each entry that fits and has one."""
+        return [
+            (f"{source.title} (read {source.read})", bool(entry.image or entry.details))
+            for part in self.parts
+            for entry in _matching(part.models, key)
+            if entry.source and (source := part.sources.get(entry.source))
+        ]
 
 
 def key_of(model: str, fingerprint: Mapping[str, Any] | None = None) -> str:

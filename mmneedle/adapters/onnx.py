@@ -15,10 +15,11 @@ from typing import Any
 import onnxruntime
 
 from mmneedle.adapters import options
+from mmneedle.adapters.sight import Sight
 from mmneedle.errors import UserError
-from mmneedle.tiny import WEIGHTS
+from mmneedle.tiny import CELL, WEIGHTS
 from mmneedle.tiny.runtime import TinyRuntime, TooLongError
-from mmneedle.types import Request, Response, Usage
+from mmneedle.types import Needs, Request, Response, Usage
 
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "max_tokens": options.whole(1),
@@ -94,6 +95,11 @@ class OnnxAdapter:
             first_token=answer.first_token,
             absent_logprob=answer.absent_logprob if self.logprobs else None,
         )
+
+    def see(self, needs: Needs) -> Sight:
+        """Every cell is made CELL x CELL pixels, which is one token."""
+        setting = needs.setting
+        return Sight(CELL * setting.cols, CELL * setting.rows, setting.rows * setting.cols)
 
     def fingerprint(self) -> dict[str, Any]:
         """The checkpoint's checksum and what computes it."""

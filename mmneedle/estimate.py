@@ -1,0 +1,296 @@
+"""What a run would take, before anything is asked: requests, tokens, pixels, money, time.
+
+Nothing is sent and no key is needed. What is not documented is unknown: None in JSON.
+"""
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mmneedle import adapters
+from mmneedle.adapters.limits import Book, text_tokens
+from mmneedle.adapters.options import read as read_options
+from mmneedle.adapters.options import whole
+from mmneedle.adapters.reasoning import MORE_EFFORTS, reasoning, room
+from mmneedle.costs import Prices, cost, dollars, find_prices, why_no_prices
+from mmneedle.errors import UserError
+from mmneedle.evaluate import dataset_needs, make_plan
+from mmneedle.preflight import Preflight, View, preflight
+from mmneedle.runlog import Plan, pixels
+from mmneedle.stitching.dataset import DataSet
+from mmneedle.tasks.grid import GridTask
+from mmneedle.types import Setting, Usage
+
+_ROOM = {"max_tokens": whole(1), "reasoning": reasoning(MORE_EFFORTS, tokens=True)}
+"""Options that decide how long an answer may be."""
+_LOOKED_AT = 200
+"""Samples of a setting whose text is measured."""
+_ANSWER = 8
+"""Tokens of an answer to one needle: "10, 8, 8" and what separates it from the next."""
+
+
+class SettingEstimate(msgspec.Struct, frozen=True):
+    """One setting; tokens are a request's."""
+
+    setting: str
+    requests: int
+    cell: tuple[int, int]
+    """Width and height of a cell as it is sent, in pixels."""
+    effective_cell: str
+    """Pixels a side as the model gets it: "96", "160x96", "unknown"."""
+    image_tokens: int | None
+    """Of all its images."""
+    text_tokens: int | None
+    """About."""
+    usd: float | None
+    """All requests of the setting, with answers of the usual length and no cache."""
+    refused: str
+    """What the provider would refuse; empty where nothing is known to fail."""
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """A whole run."""
+
+    model: str
+    settings: list[SettingEstimate]
+    requests: int
+    input_tokens: int | None
+    output_tokens: int
+    """With answers of the usual length; a model that thinks needs more."""
+    max_output_tokens: int
+    """If every answer used all it may."""
+    usd: float | None
+    """Without any discount, with answers of the usual length."""
+    usd_at_most: float | None
+    """Without any discount, if every answer used all it may."""
+    usd_batch: float | None
+    """`usd` at the price of a batch; None: unknown, or the provider has none."""
+    usd_cached: float | None
+    """`usd` if samples that share a haystack find its images in the provider's cache; None:
+    unknown, or no samples share one."""
+    minutes: float | None
+    """At `rpm` and `tpm`; None without them."""
+    seconds_each: float
+    """Seconds of the whole run for every second that an answer takes, at `max_connections`."""
+    max_connections: int
+    batch: bool
+    prices: Prices | None
+    images_by: str | None
+    """Where the rule for images stands."""
+    notes: list[str]
+
+
+def estimate(
+    folder: Path | str,
+    model: str,
+    *,
+    limit: tuple[int, int | None] = (0, None),
+    shapes: Iterable[tuple[int, int, int]] | None = None,
+    resize: tuple[int, int] | None = None,
+    limits: Path | None = None,
+    prices: Path | None = None,
+    batch: bool = False,
+    rpm: float | None = None,
+    tpm: float | None = None,
+    max_connections: int | None = None,
+    adapter_options: Mapping[str, Any] | None = None,
+) -> Estimate:
+    """Reckon what `evaluate` with these arguments would take.
+
+    Raises:
+        UserError: no such data set or provider; a file of limits or prices with faults.
+    """
+    dataset = DataSet.open(folder)
+    plan = make_plan(dataset, limit, None if shapes is None else set(shapes))
+    task = GridTask(dataset, resize)
+    path, options = adapters.read_model(model, adapter_options or {})
+    if path.startswith("baseline/"):
+        raise UserError(f"{path} answers without looking: there is nothing to estimate")
+    thinking = {key: value for key, value in options.items() if key in _ROOM}
+    read = read_options(path, thinking, _ROOM)
+    most = room(path, read.get("reasoning"), read.get("max_tokens"))
+    fingerprint = options | {"max_tokens": most}
+    needs = dataset_needs(dataset, plan, task)
+    see = None
+    if path.startswith("onnx/"):  # asks no key and knows what it sees
+        see = getattr(adapters.create(path), "see", None)
+    checked = preflight(path, needs, fingerprint, Book.open(limits), see)
+    found = find_prices(checked.key, fingerprint, prices, checked.limits.batch)
+    texts = {
+        view.setting: text_tokens(checked.limits, _characters(task, plan, view.setting))
+        for view in checked.views
+    }
+    reckoned = [_Reckoning(view, plan, texts[view.setting], found) for view in checked.views]
+    requests = sum(one.requests for one in reckoned)
+    tokens = _total(one.tokens and one.tokens * one.requests for one in reckoned)
+    usual = sum(one.requests * one.usual for one in reckoned)
+    usd = _total(one.usd(one.usual) for one in reckoned)
+    shared = dataset.questions
+    factor = found.batch if found else None
+    return Estimate(
+        model=path,
+        settings=[one.row() for one in reckoned],
+        requests=requests,
+        input_tokens=tokens,
+        output_tokens=usual,
+        max_output_tokens=most * requests,
+        usd=usd,
+        usd_at_most=_total(one.usd(most) for one in reckoned),
+        usd_batch=None if usd is None or factor is None else usd * factor,
+        usd_cached=None if shared == 1 else _total(one.usd_cached(shared) for one in reckoned),
+        minutes=_minutes(requests, None if tokens is None else tokens + usual, rpm, tpm),
+        seconds_each=requests / (max_connections or 16),
+        max_connections=max_connections or 16,
+        batch=batch,
+        prices=found,
+        images_by=checked.rule_source,
+        notes=list(_notes(checked, found, batch)),
+    )
+
+
+class _Reckoning:
+    """One setting's figures."""
+
+    def __init__(self, view: View, plan: Plan, text: int | None, prices: Prices | None) -> None:
+        start, stop = plan[view.setting.name]
+        self.view, self.text, self.prices = view, text, prices
+        self.requests = stop - start
+        self.usual = _ANSWER * view.setting.needles
+        each = view.sight.tokens
+        self.images = None if each is None else each * view.setting.images
+        self.tokens = None if self.images is None or text is None else self.images + text
+
+    def usd(self, output: int) -> float | None:
+        """All requests with answers of so many tokens, without a cache."""
+        if self.tokens is None or self.prices is None:
+            return None
+        return self.requests * cost(Usage(self.tokens, output), self.prices)
+
+    def usd_cached(self, questions: int) -> float | None:
+        """All requests, where all but the first of each haystack read its images from a cache."""
+        if self.tokens is None or self.images is None or self.prices is None:
+            return None
+        if self.prices.cached is None:
+            return None
+        haystacks = -(-self.requests // questions)
+        written = None if self.prices.cache_write is None else self.images
+        first = Usage(self.tokens, self.usual, cache_write_tokens=written)
+        later = Usage(self.tokens, self.usual, cached_tokens=self.images)
+        return haystacks * cost(first, self.prices) + (self.requests - haystacks) * cost(
+            later, self.prices
+        )
+
+    def row(self) -> SettingEstimate:
+        """As it is shown."""
+        view = self.view
+        return SettingEstimate(
+            setting=view.setting.name,
+            requests=self.requests,
+            cell=view.sent,
+            effective_cell=pixels(view.cell),
+            image_tokens=self.images,
+            text_tokens=self.text,
+            usd=self.usd(self.usual),
+            refused=view.fault,
+        )
+
+
+def _characters(task: GridTask, plan: Plan, setting: Setting) -> float:
+    """The mean length of a setting's texts, over its first samples."""
+    start, stop = plan[setting.name]
+    samples = islice(task.dataset.samples(setting, start, stop), _LOOKED_AT)
+    lengths = [len(task.request(sample, with_images=False).prompt) for sample in samples]
+    return sum(lengths) / len(lengths)
+
+
+def _total(parts: Iterable[Any]) -> Any:
+    """The sum; None where a part is not known."""
+    values = list(parts)
+    return None if None in values else sum(values)
+
+
+def _minutes(
+    requests: int, tokens: int | None, rpm: float | None, tpm: float | None
+) -> float | None:
+    bounds = [requests / rpm] if rpm else []
+    if tpm:
+        if tokens is None:
+            return None
+        bounds.append(tokens / tpm)
+    return max(bounds, default=None)
+
+
+def _notes(checked: Preflight, prices: Prices | None, batch: bool) -> Iterable[str]:
+    yield from filter(None, (checked.limits.note, checked.advice()))
+    if prices is None:
+        yield why_no_prices(checked.key)
+    elif batch and prices.batch is None:
+        yield f"no batch price is known of {checked.key}"
+
+
+# --------------------------------------------------------------------------- for the terminal
+
+
+def text(result: Estimate) -> str:
+    """An estimate as a table and a few lines."""
+    head = ("setting", "requests", "px sent", "px a cell", "image tokens", "text tokens", "USD")
+    rows = [head, *(_row(one) for one in result.settings)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([*lines, "", *_lines(result)])
+
+
+def _row(one: SettingEstimate) -> tuple[str, ...]:
+    return (
+        one.setting,
+        f"{one.requests:,}",
+        pixels(one.cell),
+        one.effective_cell,
+        _number(one.image_tokens),
+        _number(one.text_tokens),
+        "unknown" if one.usd is None else f"{one.usd:,.2f}",
+    )
+
+
+def _lines(result: Estimate) -> Iterable[str]:
+    yield (
+        f"{result.requests:,} requests, {_number(result.input_tokens)} input tokens, "
+        f"about {result.output_tokens:,} output tokens (at most {result.max_output_tokens:,})"
+    )
+    if result.usd is None or result.usd_at_most is None:
+        yield "cost: unknown"
+    else:
+        most = dollars(result.usd_at_most)
+        yield f"cost: {dollars(result.usd)} with short answers, at most {most}"
+    if result.usd_batch is not None:
+        mark = " (--batch)" if result.batch else ""
+        yield f"as a batch{mark}: {dollars(result.usd_batch)}"
+    if result.usd_cached is not None:
+        yield f"if the provider's cache holds shared haystacks: {dollars(result.usd_cached)}"
+    if result.minutes is not None:
+        yield f"time at the given limits: {result.minutes:,.1f} minutes at least"
+    yield (
+        f"time at {result.max_connections} connections: {result.seconds_each:,.0f} s for every "
+        "second that an answer takes"
+    )
+    if result.prices is not None:
+        yield f"prices: {result.prices.source}"
+    if result.images_by:
+        yield f"images: {result.images_by}"
+    for one in result.settings:
+        if one.refused:
+            yield f"refused: {one.setting} has {one.refused}"
+    yield from (f"note: {note}" for note in result.notes)
+
+
+def _number(value: int | None) -> str:
+    return "unknown" if value is None else f"{value:,}"
