@@ -219,3 +219,20 @@ def test_held_out_scenes_from_the_command_line(tmp_path: Path) -> None:
     )
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert "--split belongs to --source shapes" in done.stderr
+
+
+def test_it_says_how_many_pixels_of_a_cell_it_sees(dataset, tmp_path: Path, capsys) -> None:
+    large = build(
+        tmp_path / "large",
+        ShapesSource(600, 5, "held-out"),
+        {Setting(1, 4, 4): 2, Setting(1, 2, 3): 2},
+        tiles=TileFormat(112, 112),
+        workers=1,
+    )
+    evaluate(large.folder, "onnx/tiny", tmp_path / "shrunk", quiet=False)
+    said = capsys.readouterr().err
+    assert "of cells of 112 px there are left 56 at (1,2x3), 56 at (1,4)\n" in said
+    header = Run.open(tmp_path / "shrunk").header
+    assert set(header.effective_cell.values()) == {56}
+    evaluate(large.folder, "onnx/tiny", tmp_path / "small", resize=(14, 14), quiet=True)
+    assert set(Run.open(tmp_path / "small").header.effective_cell.values()) == {14}
