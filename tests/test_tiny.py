@@ -233,6 +233,6 @@ def test_it_says_how_many_pixels_of_a_cell_it_sees(dataset, tmp_path: Path, caps
     said = capsys.readouterr().err
     assert "of cells of 112 px there are left 56 at (1,2x3), 56 at (1,4)\n" in said
     header = Run.open(tmp_path / "shrunk").header
-    assert set(header.effective_cell.values()) == {56}
+    assert set(header.effective_cell.values()) == {(56, 56)}
     evaluate(large.folder, "onnx/tiny", tmp_path / "small", resize=(14, 14), quiet=True)
-    assert set(Run.open(tmp_path / "small").header.effective_cell.values()) == {14}
+    assert set(Run.open(tmp_path / "small").header.effective_cell.values()) == {(14, 14)}

@@ -97,9 +97,11 @@ class OnnxAdapter:
         )
 
     def see(self, needs: Needs) -> Sight:
-        """Every cell is made CELL x CELL pixels, which is one token."""
+        """Every cell is made 56 x 56 pixels, which is one token; a smaller one gains nothing."""
         setting = needs.setting
-        return Sight(CELL * setting.cols, CELL * setting.rows, setting.rows * setting.cols)
+        width, height = CELL * setting.cols, CELL * setting.rows
+        tokens = setting.rows * setting.cols
+        return Sight(min(width, needs.width), min(height, needs.height), tokens)
 
     def fingerprint(self) -> dict[str, Any]:
         """The checkpoint's checksum and what computes it."""
