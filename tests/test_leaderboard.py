@@ -92,15 +92,20 @@ def test_a_figure_printed_twice_is_shown_from_its_table_and_the_other_is_named()
     assert "(1,2) 85.71, 80.61" in markdown
     assert "Appendix B (1000 samples): (1,4) 20.20" in markdown
     gpt4v = next(row for row in table(markdown, "Published") if row[0].startswith("GPT-4V"))
-    assert gpt4v[1:8] == ["86.09", "54.72", "7.30", "72.36", "34.24", "7.58", "0.00"]
+    # Pixels a cell by OpenAI's rule; those of whole photos (s = 1) are not known.
+    assert gpt4v[1:8] == [
+        "86.09 (256 px)", "54.72 (192 px)", "7.30 (96 px)", "72.36", "34.24 (256 px)",
+        "7.58 (192 px)", "0.00 (96 px)",
+    ]  # fmt: skip
 
 
 def test_published_rows_are_marked_with_their_source() -> None:
     markdown = leaderboard([], published=True).render("md")
     head, *rows = table(markdown, "Published †")
     assert head[1:8] == ["(1,2)", "(1,4)", "(1,8)", "(10,1)", "(10,2)", "(10,4)", "(10,8)"]
-    assert rows[0][:2] == ["GPT-4o †", "94.60"]
-    assert rows[0][7] == "1.00"
+    assert rows[0][:2] == ["GPT-4o †", "94.60 (256 px)"]
+    assert "by its provider's documented rule; the paper does not tell." in markdown
+    assert rows[0][7] == "1.00 (96 px)"
     assert all(row[0].endswith("†") for row in rows[:-1])
     assert "arXiv:2406.11230v2 Tables 2, 3, 5" in markdown
     row = next(row for row in rows_of(leaderboard([], published=True)))

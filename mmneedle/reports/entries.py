@@ -7,10 +7,11 @@ from typing import Any, get_args
 import msgspec
 
 from mmneedle import scoring
+from mmneedle.adapters.limits import Book, effective_cell
 from mmneedle.costs import Spending
 from mmneedle.reports import published as paper
 from mmneedle.reports.words import percent
-from mmneedle.runlog import Run
+from mmneedle.runlog import Run, pixels
 from mmneedle.scoring import METRICS
 from mmneedle.types import ErrorKind, Setting, Status, parse_sample_id
 
@@ -176,6 +177,32 @@ def published_entries() -> Iterator[Entry]:
             yield _published_entry(record, [figure], repeat=True)
 
 
+_PUBLISHED_KEYS = {
+    "GPT-4V": "openai/gpt-4-vision-preview",
+    "GPT-4o": "openai/gpt-4o",
+    "Claude 3 Opus": "anthropic/claude-3-opus",
+    "Gemini Pro 1.5": "google/gemini-1.5-pro",
+}
+"""What the paper's models are looked up as, where their provider documents a rule."""
+_PUBLISHED_SIDE = 256
+"""Pixels a side of the paper's cells (section 4)."""
+
+
+def _published_cell(model: str, setting: Setting) -> str | None:
+    """Pixels a cell that the rule leaves, which the paper does not tell.
+
+    None where no rule is known, and for grids of one cell, whose images have sizes of their own.
+    """
+    if model not in _PUBLISHED_KEYS or setting.rows * setting.cols == 1:
+        return None
+    sight = (
+        Book.open()
+        .of(_PUBLISHED_KEYS[model])
+        .see(_PUBLISHED_SIDE * setting.cols, _PUBLISHED_SIDE * setting.rows)
+    )
+    return pixels(effective_cell(setting, sight))
+
+
 def _published_entry(
     record: paper.Published, figures: Sequence[paper.Figure], *, repeat: bool
 ) -> Entry:
@@ -205,6 +232,7 @@ def _published_entry(
         bounds={},
         statuses={},
         kinds={},
+        effective_cell=_published_cell(record.model, record.setting),
         printed={figure.metric: figure.printed for figure in figures},
         repeat=repeat,
     )

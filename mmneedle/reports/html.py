@@ -254,12 +254,6 @@ def _comparison(table: Table) -> dict[str, Any]:
         "task": table.task,
         "needles": many(table.needles, "needle"),
         "dataset": short(table.dataset or ""),
-        "sees": any(
-            entry.effective_cell
-            for line in table.lines
-            for cell in line.cells.values()
-            for entry in cell.entries
-        ),
         "settings": [label(setting) for setting in table.settings],
         "chances": [chance(setting) for setting in table.settings],
         "mean_chance": mean_chance(table.settings),
@@ -417,7 +411,6 @@ def _scores(entries: Sequence[Entry]) -> dict[str, Any]:
             for count in counts
         ],
         "several": counts[-1:] > [1],
-        "sees": any(entry.effective_cell for entry in entries),
         "gaps": _gaps(cells),
         "scores": [
             {

@@ -239,10 +239,15 @@ def _notes(
             f"{100 * max(reaches):.1f} points from the score."
         )
     if any(entry.effective_cell for _, _, cell in cells for entry in cell.entries):
-        yield (
-            "In brackets behind Exact: pixels a side of a cell as the model gets it, after its "
-            'provider\'s shrinking; "unknown px" where that is not documented.'
-        )
+        text = "px beside Exact: the side of a cell as the model gets it, "
+        if lines[0].origin == "published":
+            text += (
+                "of the 256 px that were sent, by its provider's documented rule; the paper does "
+                "not tell."
+            )
+        else:
+            text += "after its provider's shrinking; unknown where that is not documented."
+        yield text
     yield from _spent(lines)
     if any(line.scored < len(settings) for line in lines):
         yield "Rows that lack a setting stand below the others: their mean covers fewer settings."
@@ -271,7 +276,7 @@ def _spent(lines: Sequence[Line]) -> Iterator[str]:
             entry.spending
             for cell in line.cells.values()
             for entry in cell.entries
-            if entry.spending is not None
+            if entry.spending is not None and entry.scorer != paper.SCORER  # told once
         ]
         if parts and all(part.usd is not None for part in parts):
             total = sum(part.usd or 0.0 for part in parts)
