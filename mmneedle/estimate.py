@@ -4,7 +4,6 @@ Nothing is sent and no key is needed. What is not documented is unknown: None in
 """
 
 from collections.abc import Iterable, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from mmneedle.costs import Prices, cost, dollars, find_prices, why_no_prices
 from mmneedle.errors import UserError
 from mmneedle.evaluate import dataset_needs, make_plan
 from mmneedle.preflight import Preflight, View, preflight
+from mmneedle.prompts import prompt
 from mmneedle.runlog import Plan, pixels
 from mmneedle.stitching.dataset import DataSet
 from mmneedle.tasks.grid import GridTask
@@ -26,8 +26,6 @@ from mmneedle.types import Setting, Usage
 
 _ROOM = {"max_tokens": whole(1), "reasoning": reasoning(MORE_EFFORTS, tokens=True)}
 """Options that decide how long an answer may be."""
-_LOOKED_AT = 200
-"""Samples of a setting whose text is measured."""
 _ANSWER = 8
 """Tokens of an answer to one needle: "10, 8, 8" and what separates it from the next."""
 
@@ -120,7 +118,7 @@ def estimate(
     checked = preflight(path, needs, fingerprint, Book.open(limits), see)
     found = find_prices(checked.key, fingerprint, prices, checked.limits.batch)
     texts = {
-        view.setting: text_tokens(checked.limits, _characters(task, plan, view.setting))
+        view.setting: text_tokens(checked.limits, _characters(dataset, plan, view.setting))
         for view in checked.views
     }
     reckoned = [_Reckoning(view, plan, texts[view.setting], found) for view in checked.views]
@@ -198,11 +196,12 @@ class _Reckoning:
         )
 
 
-def _characters(task: GridTask, plan: Plan, setting: Setting) -> float:
-    """The mean length of a setting's texts, over its first samples."""
+def _characters(dataset: DataSet, plan: Plan, setting: Setting) -> float:
+    """The mean length of a setting's texts."""
     start, stop = plan[setting.name]
-    samples = islice(task.dataset.samples(setting, start, stop), _LOOKED_AT)
-    lengths = [len(task.request(sample, with_images=False).prompt) for sample in samples]
+    lengths = [
+        len(prompt(setting, captions)) for captions in dataset.captions(setting, start, stop)
+    ]
     return sum(lengths) / len(lengths)
 
 

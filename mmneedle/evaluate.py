@@ -13,6 +13,7 @@ from mmneedle.costs import Prices, find_prices, why_no_prices
 from mmneedle.errors import UserError
 from mmneedle.ledger import Ledger
 from mmneedle.preflight import Preflight, preflight
+from mmneedle.prompts import prompt
 from mmneedle.runlog import Plan, Run, RunHeader, RunLog, environment
 from mmneedle.runner import RunSummary
 from mmneedle.stitching.dataset import DataSet
@@ -165,10 +166,7 @@ def dataset_needs(dataset: DataSet, plan: Plan, task: GridTask | None = None) ->
     for name, (start, stop) in plan.items():
         setting = Setting.parse(name)
         longest = max(
-            (
-                task.request(sample, with_images=False).prompt
-                for sample in dataset.samples(setting, start, stop)
-            ),
+            (prompt(setting, captions) for captions in dataset.captions(setting, start, stop)),
             key=len,
         )
         size = max(

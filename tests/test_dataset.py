@@ -333,3 +333,14 @@ def test_manifest_names_no_photo_folder_in_the_fingerprint(tmp_path: Path) -> No
     manifest = msgspec.json.decode((tmp_path / "one" / "dataset.json").read_bytes())
     assert manifest["photos"] == 79
     assert json.dumps(manifest["identity"]).find("/") == -1
+
+
+def test_captions_alone_are_those_of_the_samples(tmp_path: Path) -> None:
+    dataset = build(tmp_path / "set", ShapesSource(60), {Setting(1, 2, 2, 2): 600})
+    (setting,) = dataset.settings
+    for start, stop in ((0, 600), (0, 1), (255, 257), (300, 301), (513, 600)):
+        expected = [
+            [needle.caption for needle in sample.needles]
+            for sample in dataset.samples(setting, start, stop)
+        ]
+        assert list(dataset.captions(setting, start, stop)) == expected

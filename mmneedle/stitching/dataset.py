@@ -95,6 +95,18 @@ class DataSet:
         stop = self.count(setting) if stop is None else min(stop, self.count(setting))
         return stream_samples(self._path(setting), setting, start, stop, self.questions)
 
+    def captions(self, setting: Setting, start: int, stop: int) -> Iterator[list[str]]:
+        """The captions that samples start … stop-1 ask for: far faster than whole samples."""
+        path = self._path(setting)
+        try:
+            with pq.ParquetFile(path) as file:
+                for first in range(start - start % _GROUP, stop, _GROUP):
+                    group = file.read_row_group(first // _GROUP, ["captions"], use_threads=False)
+                    rows = group["captions"].to_pylist()
+                    yield from rows[max(start - first, 0) : stop - first]
+        except (OSError, pa.ArrowException) as error:
+            raise _damaged(path, error) from None
+
     def sample(self, name: str) -> Sample:
         """The sample with this id. Raises UserError if there is none."""
         try:
@@ -361,7 +373,11 @@ def stream_samples(
                 table = table.slice(low - first, high - low)
                 yield from _from_table(setting, low, table, questions)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read ({error}); build the data set again") from None
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: cannot be read ({error}); build the data set again")
 
 
 def _to_table(schema: pa.Schema, samples: Sequence[Sample], questions: int) -> pa.Table:
