@@ -35,6 +35,7 @@ _ADAPTER = ("model", "wants_images", "generate", "fingerprint", "aclose")
 PROVIDERS: dict[str, Provider] = {
     "baseline": Provider("mmneedle.adapters.baselines"),
     "onnx": Provider("mmneedle.adapters.onnx", "onnx"),
+    "vllm": Provider("mmneedle.adapters.vllm", "vllm"),
     "openai": Provider("mmneedle.adapters.openai", "openai"),
     "azure": Provider("mmneedle.adapters.azure", "openai"),
     "anthropic": Provider("mmneedle.adapters.anthropic", "anthropic"),

@@ -1,0 +1,310 @@
+"""`vllm/PATH`: an open model in a vLLM engine of this run's own.
+
+The engine core works in a process of its own and batches continuously; this process decodes and
+preprocesses images in threads (`vllm_inputs.py`) so that the GPU never waits for them.
+"""
+
+import asyncio
+import itertools
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import vllm
+from vllm import SamplingParams
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from mmneedle.adapters import options
+from mmneedle.adapters.checkpoints import Checkpoint
+from mmneedle.adapters.reasoning import reasoning, room
+from mmneedle.adapters.sight import UNKNOWN, Sight
+from mmneedle.adapters.vllm_engine import (
+    RESOURCES,
+    EngineLog,
+    Plan,
+    one_line,
+    out_of_memory,
+    start,
+)
+from mmneedle.adapters.vllm_inputs import Inputs, room_for_pixels
+from mmneedle.adapters.warden import Warden
+from mmneedle.errors import UserError
+from mmneedle.types import Needs, Request, Response, Status, Usage
+
+_OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "max_tokens": options.whole(1),
+    "temperature": options.number(0),
+    "seed": options.whole(0),
+    "reasoning": reasoning(tokens=False),
+    "logprobs": options.yes,
+    "engine_args": dict,
+}
+_ATTEMPTS = 3  # of one request whose pixels the engine core let go of meanwhile
+_MOST_THREADS = 8
+_TAIL = 8  # tokens at the end of a prompt that may open the model's thinking
+
+
+def create(name: str, given: Mapping[str, Any]) -> "VLLMAdapter":
+    """Make an adapter from options as text. Raises UserError for a wrong one or a bad model."""
+    return VLLMAdapter(name, **options.read(f"vllm/{name}", given, _OPTIONS))
+
+
+class VLLMAdapter:
+    """A checkpoint in vLLM's engine. `prepare` starts it."""
+
+    wants_images = True
+    max_connections = 256
+    timeout = None
+    shares_prefixes = (
+        True  # the engine computes what requests share once, also when all come at once
+    )
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        max_tokens: int | None = None,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        reasoning: str | int | None = None,
+        logprobs: bool = False,
+        engine_args: Mapping[str, str] | None = None,
+        ignore_eos: bool = False,
+    ) -> None:
+        """Read the checkpoint's small files and the engine's arguments.
+
+        Args:
+            name: a folder, or a hub id.
+            max_tokens: tokens an answer may have, thinking included; 300 as in the paper, and
+                more where the model is asked to think.
+            temperature: 0 is greedy.
+            seed: for temperatures above 0.
+            reasoning: "off", or a level: given to the chat template as enable_thinking.
+            logprobs: keep the log-probability of "-1".
+            engine_args: NAME -> VALUE, any argument of vLLM's engine, and min_pixels, max_pixels.
+            ignore_eos: always use all tokens; for measuring speed.
+
+        Raises:
+            UserError: not a whole vision-language checkpoint; an unknown argument.
+        """
+        self.model = f"vllm/{name}"
+        self.checkpoint = Checkpoint.open(name)
+        tokens = room(name, reasoning, max_tokens)
+        self.plan = Plan(self.model, self.checkpoint, engine_args or {}, tokens)
+        self.reasoning = reasoning
+        self._settings = {
+            "max_tokens": tokens,
+            "temperature": temperature,
+            "seed": seed,
+            "reasoning": reasoning,
+            "engine_args": {
+                name: value
+                for name, value in (engine_args or {}).items()
+                if name.replace("-", "_") not in RESOURCES
+            },
+        }
+        self.params = SamplingParams(
+            max_tokens=tokens,
+            temperature=temperature,
+            seed=seed,
+            ignore_eos=ignore_eos,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        self._logprobs = logprobs
+        self._minus: int | None = None
+        self._numbers = itertools.count()
+        self._log: EngineLog | None = None
+        self._warden: Warden | None = None
+        self.engine: Any = None
+        self.inputs: Inputs | None = None
+        self.tokenizer: Any = None
+
+    def prepare(self, needs: Sequence[Needs]) -> None:
+        """Start the engine for these needs. Raises UserError where it cannot serve them."""
+        self._log = EngineLog()
+        self._warden = Warden()
+        try:
+            self.engine = start(self.model, self.plan, needs, self._log)
+        except UserError as error:
+            self._warden.close()
+            if str(self._log.path) not in str(error):
+                self._log.close()
+            raise
+        self._log.take_loggers()
+        self.tokenizer = self.engine.renderer.get_tokenizer()
+        template: dict[str, Any] = {}
+        if self.reasoning is not None:
+            template["enable_thinking"] = self.reasoning != "off"
+        threads = self.plan.given.get("renderer_num_workers") or min(
+            _MOST_THREADS, len(os.sched_getaffinity(0))
+        )
+        self.inputs = Inputs(self.engine, template, threads, room_for_pixels())
+        if self._logprobs:
+            self._minus = self.tokenizer.encode("-1", add_special_tokens=False)[0]
+            self.params.logprobs = 1
+            self.params.logprob_token_ids = [self._minus]
+
+    def see(self, needs: Needs) -> Sight:
+        """A setting's images as the model gets them."""
+        seen = self.plan.images.seen(needs.width, needs.height)
+        return Sight(seen[0], seen[1], None) if seen else UNKNOWN
+
+    async def generate(self, request: Request) -> Response:
+        """One attempt. Raises UserError where the engine is dead."""
+        if self.inputs is None:
+            raise UserError(f"{self.model}: call prepare() before the first request")
+        began = time.perf_counter()
+        try:
+            output, sent = await self._ask(request)
+        except EngineDeadError:
+            raise UserError(self._death()) from None
+        except (ValueError, TypeError) as error:
+            text = one_line(error)
+            return Response(_rejected(text), error=text[:400])
+        except Exception as error:
+            if self.engine.errored:
+                raise UserError(self._death()) from None
+            cause = error.__cause__ or error
+            return Response("server_error", error=one_line(cause)[:400])
+        latency = time.perf_counter() - began
+        return self._read(output, latency, sent - began)
+
+    async def _ask(self, request: Request) -> tuple[Any, float]:
+        """The engine's answer, and when it was asked."""
+        assert self.inputs is not None
+        for attempt in range(_ATTEMPTS):
+            try:
+                async with self.inputs.of(request) as ready:
+                    self._check_length(ready.tokens)
+                    sent = time.perf_counter()
+                    name = f"{request.sample.id}-{next(self._numbers)}"
+                    outputs = self.engine.generate(ready.engine_input(), self.params, name)
+                    async for output in outputs:
+                        if output.finished:
+                            return output, sent
+            except LookupError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        raise RuntimeError("the engine gave no answer")
+
+    def _check_length(self, tokens: Sequence[int]) -> None:
+        """Here, since a request that the engine's front end refuses would upset its cache."""
+        most = self.engine.model_config.max_model_len
+        if len(tokens) + 1 > most:
+            raise ValueError(
+                f"the prompt has {len(tokens)} tokens, longer than the engine's context length of "
+                f"{most} (--engine-arg max_model_len=N)"
+            )
+
+    def _read(self, output: Any, latency: float, waited: float) -> Response:
+        """What the engine says."""
+        answer = output.outputs[0]
+        opened = self.tokenizer.decode(output.prompt_token_ids[-_TAIL:])
+        thought, text = split_reasoning(answer.text, opened)
+        status: Status = "ok" if text and text.strip() else "empty"
+        if answer.finish_reason == "length":
+            status = "truncated"
+        metrics = output.metrics
+        first = getattr(metrics, "first_token_latency", None) if metrics else None
+        return Response(
+            status,
+            text=text,
+            reasoning=thought,
+            stop_reason=answer.finish_reason,
+            model=self.checkpoint.name,
+            usage=Usage(
+                input_tokens=len(output.prompt_token_ids),
+                output_tokens=len(answer.token_ids),
+                cached_tokens=output.num_cached_tokens,
+            ),
+            latency=latency,
+            first_token=waited + first if first else None,
+            absent_logprob=self._absent(answer, thought),
+        )
+
+    def _absent(self, answer: Any, thought: str | None) -> float | None:
+        """The log-probability that the answer begins with "-1"."""
+        if self._minus is None or not answer.logprobs:
+            return None
+        position = 0
+        if thought is not None:
+            tokenizer = self.tokenizer
+            end = tokenizer.convert_tokens_to_ids("</think>")
+            if end not in answer.token_ids:
+                return None
+            position = list(answer.token_ids).index(end) + 1
+            while (
+                position < len(answer.token_ids)
+                and not tokenizer.decode([answer.token_ids[position]]).strip()
+            ):
+                position += 1
+        if position >= len(answer.logprobs):
+            return None
+        found = answer.logprobs[position].get(self._minus)
+        return None if found is None else float(found.logprob)
+
+    def _death(self) -> str:
+        assert self._log is not None
+        cause = self._log.cause()
+        advice = (
+            "give --engine-arg gpu_memory_utilization=0.8, max_num_seqs=16 or "
+            "max_num_batched_tokens=4096"
+            if out_of_memory(cause)
+            else "its log tells more"
+        )
+        path, self._log = self._log.path, EngineLog()  # this one is kept
+        return (
+            f"{self.model}: the engine died ({cause or 'without a word'}); {advice}; finished "
+            f"answers are safe, the same command goes on from here (log: {path})"
+        )
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The checkpoint's digest, every parameter and vLLM's version."""
+        return {
+            "adapter": "vllm",
+            "vllm": vllm.__version__,
+            **self.checkpoint.fingerprint(),
+            **self._settings,
+        }
+
+    async def aclose(self) -> None:
+        """End the engine and its processes."""
+        if self.inputs is not None:
+            self.inputs.close()
+        if self.engine is not None:
+            engine, self.engine = self.engine, None
+            await asyncio.to_thread(engine.shutdown)
+        if self._warden is not None:
+            self._warden.close()
+        if self._log is not None:
+            self._log.close()
+
+
+_THOUGHT = re.compile(r"\s*(?:<think>)?(.*?)</think>\s*(.*)", re.S)
+
+
+def split_reasoning(text: str, prompt: str = "") -> tuple[str | None, str]:
+    """(reasoning, answer). Some chat templates write the opening tag into the prompt.
+
+    What was cut off while thinking is all reasoning, and no answer.
+    """
+    match = _THOUGHT.fullmatch(text)
+    if match:
+        return match[1].strip(), match[2]
+    if text.lstrip().startswith("<think>"):
+        return text.lstrip().removeprefix("<think>").strip(), ""
+    if prompt.rstrip().endswith("<think>"):
+        return text.strip(), ""
+    return None, text
+
+
+def _rejected(text: str) -> Status:
+    """The status of a request that the engine did not take."""
+    if re.search(r"max(imum)?[ _]model[ _]len|context length|longer than", text, re.I):
+        return "too_long"
+    if re.search(r"image|At most", text, re.I):
+        return "image_rejected"
+    return "bad_request"
