@@ -22,7 +22,7 @@ lint: $(VENV)/ready-test ## style and types
 	$(BIN)/mypy
 
 bench: $(VENV)/ready-test ## speed, as ratios measured side by side
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out %_gpu.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
 
 wheel: $(VENV)/ready-test ## build dist/, install it into an empty environment and use it
 	$(BIN)/python tests/check_wheel.py
