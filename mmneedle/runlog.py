@@ -86,6 +86,10 @@ class RunHeader(msgspec.Struct, kw_only=True):
         part, parts = self.shard
         return start <= index < stop and index // max(2, self.questions) % parts == part - 1
 
+    def haystack(self, index: int) -> int | None:
+        """The number of the haystack that sample `index` of a setting shares; None: its own."""
+        return index // self.questions if self.questions > 1 else None
+
     def cell_text(self, setting: Setting | str) -> str | None:
         """A cell's pixels as the model gets it: "96", "160x96", "unknown"; None: not recorded."""
         name = _name(setting)

@@ -13,9 +13,10 @@ from typing import Any, Literal
 import msgspec
 
 from mmneedle.answers import is_refusal, read_paper, read_robust
+from mmneedle.costs import Spending
 from mmneedle.reading import UNPARSED
 from mmneedle.runlog import Run
-from mmneedle.statistics import wilson
+from mmneedle.statistics import clustered, wilson
 from mmneedle.types import (
     ANSWERED,
     Answer,
@@ -200,7 +201,7 @@ class Row(msgspec.Struct, kw_only=True):
     all_index: float | None = None
     all_exact: float | None = None
     interval: dict[str, tuple[float, float]] = {}
-    """95 % Wilson interval of each score. Needles of a sample are taken as independent."""
+    """95 % interval of each score, by `interval_method`."""
     bounds: dict[str, tuple[float, float]] = {}
     """Each score if the samples without an answer were all wrong, and all right."""
     statuses: dict[str, int] = {}
@@ -214,6 +215,13 @@ class Row(msgspec.Struct, kw_only=True):
     effective_cell: str | None = None
     """Pixels a side of a cell as the model gets it, "unknown" where that is not documented; None
     where the model looks at no images or the run does not say."""
+    interval_method: Literal["wilson", "cluster_bootstrap"] = "wilson"
+    """wilson: Wilson's; needles of a sample are taken as independent. cluster_bootstrap: questions
+    that share a haystack may be alike (`statistics.clustered`)."""
+    clusters: int | None = None
+    """Haystacks that the answered samples ask about; None: as many as samples."""
+    spent: dict[str, float | None] = {}
+    """Tokens and US dollars of all attempts at these samples; empty: none were counted."""
 
     @property
     def setting(self) -> Setting:
@@ -229,10 +237,12 @@ class Tally:
         self.scorers = [scorer for scorer in SCORERS if scorer in chosen]
         self._counts: dict[tuple[Setting, bool], dict[Scorer, _Counts]] = {}
 
-    def add(self, setting: Setting, truth: Truth, response: Response) -> None:
-        """Count one sample's response."""
+    def add(
+        self, setting: Setting, truth: Truth, response: Response, haystack: int | None = None
+    ) -> None:
+        """Count one sample's response; `haystack` is the number of one that samples share."""
         for scorer, counts in self._of(setting, truth[0] is not None).items():
-            counts.add(setting, truth, response, scorer)
+            counts.add(setting, truth, response, scorer, haystack)
 
     def rows(
         self, model: str, task: str, asked: Mapping[tuple[Setting, bool], int] | None = None
@@ -269,10 +279,19 @@ class _Counts:
         self.seen = self.answered = 0
         self.hits: Counter[str] = Counter()
         self.of: Counter[str] = Counter()
+        self.parts: dict[int, tuple[Counter[str], Counter[str]]] = {}
+        """Hits, and of how many, by shared haystack."""
         self.statuses: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
 
-    def add(self, setting: Setting, truth: Truth, response: Response, scorer: Scorer) -> None:
+    def add(
+        self,
+        setting: Setting,
+        truth: Truth,
+        response: Response,
+        scorer: Scorer,
+        haystack: int | None,
+    ) -> None:
         self.seen += 1
         self.statuses[response.status] += 1
         scored = score(setting, truth, response, scorer)
@@ -286,6 +305,10 @@ class _Counts:
                 hits, of = value if isinstance(value, tuple) else (value, 1)
                 self.hits[metric] += hits
                 self.of[metric] += of
+                if haystack is not None:
+                    part = self.parts.setdefault(haystack, (Counter(), Counter()))
+                    part[0][metric] += hits
+                    part[1][metric] += of
 
     def row(
         self, setting: Setting, positive: bool, scorer: Scorer, asked: int, model: str, task: str
@@ -315,8 +338,16 @@ class _Counts:
             row.bounds[metric] = (hits / (of + unanswered), (hits + unanswered) / (of + unanswered))
             if of:
                 setattr(row, metric, hits / of)
-                row.interval[metric] = wilson(hits, of)
+                row.interval[metric] = self._interval(metric)
+        if self.parts:
+            row.interval_method, row.clusters = "cluster_bootstrap", len(self.parts)
         return row
+
+    def _interval(self, metric: str) -> tuple[float, float]:
+        if not self.parts:
+            return wilson(self.hits[metric], self.of[metric])
+        parts = [self.parts[haystack] for haystack in sorted(self.parts)]
+        return clustered([hits[metric] for hits, _ in parts], [of[metric] for _, of in parts])
 
 
 def _defined(setting: Setting, positive: bool) -> tuple[str, ...]:
@@ -330,8 +361,8 @@ def score_run(run: Run, scorers: Iterable[str] = SCORERS) -> list[Row]:
     """A row for each setting, split and scorer of a run, in the order of its plan."""
     tally = Tally(scorers)
     for record in run.outcomes():
-        setting, _ = parse_sample_id(record.sample)
-        tally.add(setting, record.truth, record.response)
+        setting, index = parse_sample_id(record.sample)
+        tally.add(setting, record.truth, record.response, run.header.haystack(index))
     asked = {
         (setting, positive): run.header.asked(setting, positive)
         for setting in map(Setting.parse, run.header.plan)
@@ -341,7 +372,23 @@ def score_run(run: Run, scorers: Iterable[str] = SCORERS) -> list[Row]:
     for row in rows:
         row.run, row.dataset = str(run.folder), run.header.dataset_fingerprint
         row.effective_cell = run.header.cell_text(row.setting)
+    _add_spent(rows, run)
     return rows
+
+
+def _add_spent(rows: Iterable[Row], run: Run) -> None:
+    """Fill in `spent`."""
+    known = None if run.header.prices is None else 0.0
+    totals: dict[tuple[Setting, bool], Spending] = {}
+    for record in run.records():
+        if record.response.usage is not None:
+            key = parse_sample_id(record.sample)[0], record.truth[0] is not None
+            total = totals.setdefault(key, Spending(usd=known, saved_usd=known))
+            total.add(record.response, run.header.prices)
+    for row in rows:
+        found = totals.get((row.setting, row.split == "positive"))
+        if found is not None and found.responses:
+            row.spent = msgspec.structs.asdict(found) | {"cached_share": found.cached_share}
 
 
 class Detection(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmneedle.scoring import METRICS, SCORERS, Tally, detection, score, score_run, to_json
-from mmneedle.statistics import wilson
-from mmneedle.types import ANSWERED, Location, Response, Setting, Status, sample_id
+from mmneedle.statistics import clustered, wilson
+from mmneedle.types import ANSWERED, Location, Response, Setting, Status, Usage, sample_id
 
 ONE = Setting(10, 4, 4)
 TWO = Setting(10, 4, 4, 2)
@@ -293,13 +293,13 @@ def test_rows_are_sums_of_scores_and_every_sample_is_accounted_for(asked):
 # --------------------------------------------------------------------------- rows of a run
 
 
-def fake_run(setting, texts, plan, statuses=None):
+def fake_run(setting, texts, plan, statuses=None, questions=1, usage=None):
     """A run whose samples answer `texts` by index; a sample without a text was never tried."""
     records = [
         SimpleNamespace(
             sample=sample_id(setting, index),
             truth=HERE if index % 2 == 0 else GONE,
-            response=Response((statuses or {}).get(index, "ok"), text),
+            response=Response((statuses or {}).get(index, "ok"), text, usage=usage),
         )
         for index, text in texts.items()
     ]
@@ -310,8 +310,15 @@ def fake_run(setting, texts, plan, statuses=None):
         dataset_fingerprint="c0ffee",
         asked=lambda at, positive: sum(i % 2 != positive for i in range(*plan[at.name])),
         cell_text=lambda at: "96",
+        haystack=lambda index: index // questions if questions > 1 else None,
+        prices=None,
     )
-    return SimpleNamespace(header=header, folder=Path("runs/fake"), outcomes=lambda: iter(records))
+    return SimpleNamespace(
+        header=header,
+        folder=Path("runs/fake"),
+        outcomes=lambda: iter(records),
+        records=lambda: iter(records),
+    )
 
 
 def test_missing_answers_are_bounded_never_counted():
@@ -330,6 +337,35 @@ def test_missing_answers_are_bounded_never_counted():
     assert negative.bounds == {"existence": (0.2, 0.8)}
     assert negative.index is None
     assert negative.statuses == {"missing": 3, "ok": 2}
+
+
+def test_questions_that_share_a_haystack_are_a_cluster():
+    # Eight questions each on three haystacks; the second one is too hard.
+    texts = {i: "1, 1, 1" if 8 <= i < 16 else "1, 2, 3" if i % 2 == 0 else "-1" for i in range(24)}
+    del texts[20], texts[22]
+    for questions in (1, 8):
+        run = fake_run(ONE, texts, {ONE.name: (0, 24)}, questions=questions)
+        positive, negative = score_run(run, ["robust"])
+        assert (positive.answered, positive.exact, negative.existence) == (10, 0.6, 8 / 12)
+        if questions == 1:
+            assert (positive.interval_method, positive.clusters) == ("wilson", None)
+            assert positive.interval["exact"] == wilson(6, 10)
+        else:
+            assert (positive.interval_method, positive.clusters) == ("cluster_bootstrap", 3)
+            assert positive.interval["exact"] == clustered([4, 0, 2], [4, 4, 2])
+            assert negative.interval["existence"] == clustered([4, 0, 4], [4, 4, 4])
+            assert positive.interval["existence"] == wilson(3, 3)
+
+
+def test_tokens_and_money_of_a_split():
+    texts = {0: "1, 2, 3", 1: "-1", 2: "1, 2, 3"}
+    run = fake_run(ONE, texts, {ONE.name: (0, 4)}, usage=Usage(1000, 5, 750))
+    positive, negative = score_run(run, ["robust"])
+    assert (positive.spent["input_tokens"], positive.spent["cached_tokens"]) == (2000, 1500)
+    assert (positive.spent["cached_share"], positive.spent["usd"]) == (0.75, None)
+    assert negative.spent["output_tokens"] == 5
+    (silent, _) = score_run(fake_run(ONE, texts, {ONE.name: (0, 4)}), ["robust"])
+    assert silent.spent == {}
 
 
 def test_a_run_without_answers_has_rows():

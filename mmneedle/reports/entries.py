@@ -13,7 +13,7 @@ from mmneedle.reports import published as paper
 from mmneedle.reports.words import percent
 from mmneedle.runlog import Run, pixels
 from mmneedle.scoring import METRICS
-from mmneedle.types import ErrorKind, Setting, Status, parse_sample_id
+from mmneedle.types import ErrorKind, Setting, Status
 
 COUNTED = (*get_args(Status), "missing")
 """How requests ended; "missing" were never sent."""
@@ -64,6 +64,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """Pixels a side of a cell as the model gets it, or "unknown"; None: no images, not recorded."""
     spending: Spending | None = None
     """Tokens and money of all attempts at these samples; None: nothing was counted."""
+    clusters: int | None = None
+    """Haystacks that the answered samples share; None: as many as samples, or not known."""
     printed: dict[str, str] = {}
     """Published figures as printed, in per cent."""
     repeat: bool = False
@@ -106,6 +108,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
             "coverage": self.coverage,
             "repeat": self.repeat,
             "effective_cell": self.effective_cell,
+            "clusters": self.clusters,
         }
         for metric in METRICS:
             low, high = self.interval.get(metric) or (None, None)
@@ -131,7 +134,6 @@ def run_names(runs: Sequence[Run]) -> list[str]:
 
 def run_entries(run: Run, name: str, scorers: Sequence[str]) -> Iterator[Entry]:
     """The long rows of one run, called `name`."""
-    spent = spending_by_split(run)
     for row in scoring.score_run(run, tuple(scorers)):
         setting = Setting(row.images, row.rows, row.cols, row.needles)
         yield Entry(
@@ -153,20 +155,9 @@ def run_entries(run: Run, name: str, scorers: Sequence[str]) -> Iterator[Entry]:
             statuses=dict(row.statuses),
             kinds=dict(row.kinds),
             effective_cell=row.effective_cell,
-            spending=spent.get((setting, row.split == "positive")),
+            spending=msgspec.convert(row.spent, Spending) if row.spent else None,
+            clusters=row.clusters,
         )
-
-
-def spending_by_split(run: Run) -> dict[tuple[Setting, bool], Spending]:
-    """Tokens and money by setting and positives (True) or negatives, where any were counted."""
-    known = None if run.header.prices is None else 0.0
-    result: dict[tuple[Setting, bool], Spending] = {}
-    for record in run.records():
-        if record.response.usage is not None:
-            key = parse_sample_id(record.sample)[0], record.truth[0] is not None
-            total = result.setdefault(key, Spending(usd=known, saved_usd=known))
-            total.add(record.response, run.header.prices)
-    return {key: total for key, total in result.items() if total.responses}
 
 
 def published_entries() -> Iterator[Entry]:

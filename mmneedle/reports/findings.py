@@ -10,7 +10,7 @@ import msgspec
 
 from mmneedle import scoring
 from mmneedle.runlog import Record, Run
-from mmneedle.statistics import wilson
+from mmneedle.statistics import clustered, wilson
 from mmneedle.types import ErrorKind, Location, Response, Setting, parse_sample_id
 
 TEXT_LIMIT = 2_000
@@ -28,12 +28,17 @@ class Tally(msgspec.Struct):
     total: int = 0
     index: int = 0
     exact: int = 0
+    parts: dict[int, tuple[int, int]] = {}
+    """Needles, and right answers, by the number of a haystack that questions share."""
 
-    def add(self, truth: Location, said: Location | None) -> None:
+    def add(self, truth: Location, said: Location | None, haystack: int | None = None) -> None:
         """Count one answered needle."""
         self.total += 1
         self.index += said is not None and said.image == truth.image
         self.exact += said == truth
+        if haystack is not None:
+            total, exact = self.parts.get(haystack, (0, 0))
+            self.parts[haystack] = total + 1, exact + (said == truth)
 
     @property
     def index_rate(self) -> float | None:
@@ -43,6 +48,9 @@ class Tally(msgspec.Struct):
     @property
     def exact_interval(self) -> tuple[float, float] | None:
         """The 95 % interval of `exact_rate`."""
+        if self.parts:
+            parts = [self.parts[haystack] for haystack in sorted(self.parts)]
+            return clustered([exact for _, exact in parts], [total for total, _ in parts])
         return wilson(self.exact, self.total) if self.total else None
 
     @property
@@ -101,13 +109,15 @@ class Findings(msgspec.Struct):
             examples={},
         )
 
-    def count(self, truth: tuple[Location | None, ...], score: scoring.Score) -> None:
+    def count(
+        self, truth: tuple[Location | None, ...], score: scoring.Score, haystack: int | None = None
+    ) -> None:
         """Count one answered sample, needle by needle."""
         for true, answer in zip(truth, score.answers, strict=True):
             said = answer.location
             if true is not None:
                 self.cells[true.row - 1][true.column - 1].add(true, said)
-                self.images[true.image - 1].add(true, said)
+                self.images[true.image - 1].add(true, said, haystack)
             elif said is not None and self.holds(said):
                 self.pointed[said.row - 1][said.column - 1] += 1
                 self.pointed_images[said.image - 1] += 1
@@ -159,7 +169,7 @@ def findings(run: Run) -> dict[Setting, Findings]:
         truth = tuple(record.truth)
         scores = _scores(setting, truth, record.response)
         if "robust" in scores:
-            of_setting.count(truth, scores["robust"])
+            of_setting.count(truth, scores["robust"], run.header.haystack(index))
         of_setting.keep(_example(index, record, truth, scores))
     return dict(sorted(found.items()))
 

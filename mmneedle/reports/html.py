@@ -127,6 +127,7 @@ def render_report(runs: Sequence[Run], *, datasets: Sequence[Path | str] = ()) -
         several=(several := any(entry.setting.needles > 1 for entry in board.entries)),
         chance_note=chance_note(several),
         sees=any(entry.effective_cell for entry in board.entries),
+        shared=any(run.header.questions > 1 for run in runs),
         kinds=KINDS,
         kind_texts=KIND_TEXTS,
         definitions=album.definitions(),
@@ -298,6 +299,7 @@ def _sections(
                 "facts": list(_facts(run, name, entries)),
                 "adapter": _pretty(run.header.adapter),
                 "missing_dataset": missing,
+                "shared": run.header.questions > 1,
                 **_scores(entries),
                 **panels.scores(_cells(entries, SCORERS[0]), _cells(entries, SCORERS[1])),
                 "outcomes": panels.outcomes(entries),
@@ -326,6 +328,8 @@ def _facts(run: Run, name: str, entries: Sequence[Entry]) -> Iterator[tuple[str,
     yield "Fingerprint", short(header.dataset_fingerprint)
     share = f" ({percent(answered / asked)} %)" if asked else ""
     yield "Answered", f"{answered:,} of {asked:,}{share}"
+    if header.questions > 1:
+        yield "Haystacks", f"{header.questions} questions ask about each"
     statuses: dict[str, int] = {}
     for entry in counted:
         for status, count in entry.statuses.items():

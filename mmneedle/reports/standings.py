@@ -234,10 +234,12 @@ def _notes(
         for low, high in [cell.positive.interval["exact"]]
     ]
     if reaches and lines[0].origin == "run":
+        shared = any(entry.clusters for _, _, cell in cells for entry in cell.entries)
         yield (
-            "The 95 % Wilson intervals of Exact reach at most "
-            f"{100 * max(reaches):.1f} points from the score."
+            f"The 95 % {'cluster bootstrap' if shared else 'Wilson'} intervals of Exact reach at "
+            f"most {100 * max(reaches):.1f} points from the score."
         )
+    yield from _shared(cells)
     if any(entry.effective_cell for _, _, cell in cells for entry in cell.entries):
         text = "px beside Exact: the side of a cell as the model gets it, "
         if lines[0].origin == "published":
@@ -267,6 +269,23 @@ def _notes(
     if sources:
         yield f"Source: {paper.describe(sorted(sources))}."
     yield from _repeats(repeats)
+
+
+def _shared(cells: Sequence[tuple[Line, Setting, Cell]]) -> Iterator[str]:
+    """On how many haystacks figures stand, where questions share them."""
+    counts = [
+        (entry.clusters, entry.answered or 0)
+        for _, _, cell in cells
+        for entry in cell.entries
+        if entry.clusters is not None
+    ]
+    if counts:
+        fewest, most = min(counts)[0], max(counts)[0]
+        span = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+        yield (
+            f"Questions share haystacks: the answers of a row and setting stand on {span} of them, "
+            "and intervals take these as the independent trials."
+        )
 
 
 def _spent(lines: Sequence[Line]) -> Iterator[str]:
