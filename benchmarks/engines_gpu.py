@@ -31,7 +31,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -222,6 +222,24 @@ def one_at_a_time(folder: Path, out: Path, smoke: bool, scale: float) -> None:
     keep(out, {"what": "start of transformers", "seconds": round(time.monotonic() - began, 1)})
     haystacks = Haystacks(folder, smoke, 1)
 
+    chosen: list[bool] = []
+
+    def choose_attention(once: Callable[[], Any]) -> None:
+        """With or without cuDNN's attention, which plans anew for each length: what is faster."""
+        if chosen or device == "cpu":
+            once()
+            return
+        seconds = {}
+        for allowed in (True, False):
+            torch.backends.cuda.enable_cudnn_sdp(allowed)
+            once()
+            began = time.monotonic()
+            once()
+            seconds[allowed] = time.monotonic() - began
+        chosen.append(min(seconds, key=lambda allowed: seconds[allowed]))
+        torch.backends.cuda.enable_cudnn_sdp(chosen[0])
+        keep(out, {"what": f"cuDNN attention: {chosen[0]}", "seconds": seconds[chosen[0]]})
+
     def ask(request: Request) -> int:
         images = [Image.open(io.BytesIO(data)).convert("RGB") for data in request.images]
         content: list[dict[str, str]] = [{"type": "image"} for _ in images]
@@ -239,7 +257,7 @@ def one_at_a_time(folder: Path, out: Path, smoke: bool, scale: float) -> None:
 
     for setting, count, _, _ in SMOKE if smoke else FULL:
         requests = [haystacks.request(s) for s in haystacks.samples(setting, 0, count + 1)]
-        ask(requests.pop())  # warm
+        choose_attention(lambda last=requests.pop(): ask(last))  # which warms up, too
         with Busy() as busy:
             began, ends, tokens = time.monotonic(), [], 0
             for request in requests[: max(2, round(count * scale))]:
