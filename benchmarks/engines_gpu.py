@@ -31,7 +31,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -224,17 +224,17 @@ def one_at_a_time(folder: Path, out: Path, smoke: bool, scale: float) -> None:
 
     chosen: list[bool] = []
 
-    def choose_attention(once: Callable[[], Any]) -> None:
+    def choose_attention(request: Request) -> None:
         """With or without cuDNN's attention, which plans anew for each length: what is faster."""
         if chosen or device == "cpu":
-            once()
+            ask(request)
             return
         seconds = {}
         for allowed in (True, False):
             torch.backends.cuda.enable_cudnn_sdp(allowed)
-            once()
+            ask(request)
             began = time.monotonic()
-            once()
+            ask(request)
             seconds[allowed] = time.monotonic() - began
         chosen.append(min(seconds, key=lambda allowed: seconds[allowed]))
         torch.backends.cuda.enable_cudnn_sdp(chosen[0])
@@ -257,7 +257,7 @@ def one_at_a_time(folder: Path, out: Path, smoke: bool, scale: float) -> None:
 
     for setting, count, _, _ in SMOKE if smoke else FULL:
         requests = [haystacks.request(s) for s in haystacks.samples(setting, 0, count + 1)]
-        choose_attention(lambda last=requests.pop(): ask(last))  # which warms up, too
+        choose_attention(requests.pop())  # which warms up, too
         with Busy() as busy:
             began, ends, tokens = time.monotonic(), [], 0
             for request in requests[: max(2, round(count * scale))]:
