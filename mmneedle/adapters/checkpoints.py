@@ -65,7 +65,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     @property
     def version(self) -> str:
         """The exact version, for responses: the folder's name or hub id, and a commit or digest."""
-        name = self.folder.resolve().name if self.revision is None else self.name
+        folder = "tiny" if self.folder == WEIGHTS else self.folder.resolve().name
+        name = folder if self.revision is None else self.name
         return f"{name}@{(self.revision or self.digest)[:12]}"
 
     def fingerprint(self) -> dict[str, Any]:

@@ -6,7 +6,6 @@ next batch's images are decoded and prepared in other threads.
 
 import importlib.util
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 import transformers
 
 from mmneedle.adapters import options
-from mmneedle.adapters.batching import Batcher
+from mmneedle.adapters.batcher import Batcher
 from mmneedle.adapters.checkpoints import Checkpoint
 from mmneedle.adapters.hf_engine import (
     Batch,
@@ -34,6 +33,7 @@ from mmneedle.adapters.hf_loading import (
     quieten,
 )
 from mmneedle.adapters.reasoning import Reasoning, reasoning, room
+from mmneedle.adapters.sight import Sight
 from mmneedle.errors import UserError
 from mmneedle.types import Needs, Request, Response
 
@@ -94,25 +94,21 @@ class HFAdapter:
         self.temperature, self.seed, self.logprobs = temperature, seed, logprobs
         self.reasoning = reasoning
         self._given = dict(engine_args or {})
+        self.images = self.checkpoint.images
+        """What becomes of an image's size."""
         self.engine: Engine | None = None
         self._batcher: Batcher[Encoded, Batch] | None = None
 
     def prepare(self, needs: Sequence[Needs]) -> None:
         """Load the model. Raises UserError where it cannot be loaded or cannot serve."""
         quieten()
-        rule = self.checkpoint.images
         if needs:
             width, height = (max(getattr(n, side) for n in needs) for side in ("width", "height"))
-            rule = rule.fitted(width, height, self.arguments.pixels)
-            if rule.shrinks(width, height):
-                print(
-                    f"{self.model}: images of {width}x{height} pixels are shrunk to "
-                    f"{'x'.join(map(str, rule.seen(width, height) or ()))} by its "
-                    f"{rule.processor}: cells become smaller",
-                    file=sys.stderr,
-                )
+            self.images = self.checkpoint.images.fitted(width, height, self.arguments.pixels)
         try:
-            processor = load_processor(self.checkpoint, rule, self.arguments.trust_remote_code)
+            processor = load_processor(
+                self.checkpoint, self.images, self.arguments.trust_remote_code
+            )
             self._check_template(processor, max((n.setting.images for n in needs), default=2))
             model = load_model(self.model, self.checkpoint, self.arguments)
         except UserError:
@@ -178,6 +174,10 @@ class HFAdapter:
             f"{self.model}: transformers {transformers.__version__} cannot load it "
             f"({_first_line(error)})"
         )
+
+    def see(self, width: int, height: int) -> Sight:
+        """An image of this size as the model gets it."""
+        return self.images.sight(width, height)
 
     async def generate(self, request: Request) -> Response:
         """One answer. Raises UserError where memory does not do for one request."""

@@ -150,6 +150,8 @@ def load_processor(checkpoint: Checkpoint, rule: ImageRule, trust_remote_code: b
             if "torchvision" not in str(error).lower():
                 raise
             processor = _without_videos(checkpoint, where)
+    if not getattr(processor, "chat_template", None):  # in many folders the tokenizer has it
+        processor.chat_template = getattr(processor.tokenizer, "chat_template", None)
     if rule.kind == "pixels":
         images = processor.image_processor
         limits = {"shortest_edge": rule.min_pixels, "longest_edge": rule.max_pixels}
