@@ -58,6 +58,7 @@ class HFAdapter:
 
     wants_images = True
     timeout = None
+    shares_prefixes = True  # nothing is kept from one batch to the next, so nobody need wait
 
     def __init__(
         self,
@@ -175,9 +176,9 @@ class HFAdapter:
             f"({_first_line(error)})"
         )
 
-    def see(self, width: int, height: int) -> Sight:
-        """An image of this size as the model gets it."""
-        return self.images.sight(width, height)
+    def see(self, needs: Needs) -> Sight:
+        """A setting's images as the model gets them."""
+        return self.images.sight(needs.width, needs.height)
 
     async def generate(self, request: Request) -> Response:
         """One answer. Raises UserError where memory does not do for one request."""

@@ -96,10 +96,10 @@ def test_images_are_not_shrunk_unless_the_user_says_so(requests: list[Request]) 
     request = msgspec.structs.replace(requests[0], images=(picture.getvalue(),))
     adapter = ready(large)
     assert encoded(adapter, request).inputs["image_grid_thw"].tolist() == [[1, 24, 32]]
-    assert adapter.see(896, 672)[:2] == (896, 672)
+    assert adapter.see(large[0])[:2] == (896, 672)
     small = ready(large, engine_args={"max_pixels": str(448 * 336)})
     assert encoded(small, request).inputs["image_grid_thw"].tolist() == [[1, 12, 16]]
-    assert small.see(896, 672) == (448, 336, 48)
+    assert small.see(large[0]) == (448, 336, 48)
 
 
 def test_a_question_that_holds_a_placeholder_is_refused(

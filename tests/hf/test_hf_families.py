@@ -51,5 +51,5 @@ def test_small_pictures_of_a_fixed_size_processor_are_told(
     tmp_path: Path, needs: list[Needs]
 ) -> None:
     adapter = ready(needs, str(write_model(tmp_path / "llava", "llava")))
-    assert adapter.see(224, 224) == (32, 32, None)
+    assert adapter.see(needs[0]) == (32, 32, None)
     ask(adapter, [])
