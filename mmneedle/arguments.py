@@ -1,7 +1,8 @@
 """What people type on the command line, read strictly: each error says what was expected."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from mmneedle.errors import UserError
 from mmneedle.types import Setting
@@ -105,6 +106,13 @@ def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
             raise UserError(f"{option}: {key.strip()} is given twice")
         result[key.strip()] = value.strip()
     return result
+
+
+def refuse(options: Mapping[str, Any], why: str) -> None:
+    """See that none of these options is given. Raises UserError naming one that is."""
+    for name, value in options.items():
+        if value is not None:
+            raise UserError(f"{why}: leave out --{name.replace('_', '-')}")
 
 
 def _split(text: str) -> Iterable[str]:

@@ -304,6 +304,15 @@ def run(
         float | None, typer.Option(help="Seconds for one attempt; 120 for servers.", min=0.1)
     ] = None,
     attempts: Annotated[int, typer.Option(help="Attempts a sample at most.", min=1)] = 6,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="By the provider's batch API: within a day, half price.")
+    ] = False,
+    batch_wait: Annotated[
+        bool, typer.Option(help="Stay until all batches are done; else submit and leave.")
+    ] = True,
+    batch_cancel: Annotated[
+        bool, typer.Option("--batch-cancel", help="Give up the batches that are at the provider.")
+    ] = False,
     shard: Annotated[str | None, typer.Option(help="One part of the samples, such as 1/8.")] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Ask rejected requests again.")
@@ -344,6 +353,17 @@ def run(
         "logprobs": logprobs or None,
         "engine_args": arguments.pairs(engine_arg, "--engine-arg") if engine_arg else None,
     }
+    how: dict[str, Any] = {
+        "max_connections": max_connections,
+        "rpm": rpm,
+        "tpm": tpm,
+        "timeout": timeout,
+    }
+    if batch or batch_cancel:
+        arguments.refuse(how, "--batch has its own pace")
+        how = {"batch": True, "wait": batch_wait, "cancel": batch_cancel}
+    elif not batch_wait:
+        raise UserError("--no-batch-wait belongs to --batch")
     summary = evaluate(
         folder,
         model,
@@ -357,13 +377,10 @@ def run(
         prices=prices,
         max_cost=max_cost,
         adapter_options={key: value for key, value in options.items() if value is not None},
-        max_connections=max_connections,
-        rpm=rpm,
-        tpm=tpm,
-        timeout=timeout,
         max_attempts=attempts,
         retry_failed=retry_failed,
         quiet=quiet,
+        **how,
     )
     print(summary)
     if summary.missing:

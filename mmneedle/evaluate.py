@@ -5,12 +5,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmneedle import adapters, runner
+from mmneedle import adapters, batching, runner
 from mmneedle.adapters.limits import Book
 from mmneedle.adapters.reasoning import ANSWER_TOKENS
+from mmneedle.batchlog import open_batches
 from mmneedle.console import progress
 from mmneedle.costs import Prices, find_prices, why_no_prices
 from mmneedle.errors import UserError
+from mmneedle.intake import BatchSummary
 from mmneedle.ledger import Ledger
 from mmneedle.preflight import Preflight, preflight
 from mmneedle.prompts import prompt
@@ -35,6 +37,7 @@ def evaluate(
     prices: Path | None = None,
     max_cost: float | None = None,
     adapter_options: Mapping[str, Any] | None = None,
+    batch: bool = False,
     quiet: bool = False,
     **options: Any,
 ) -> RunSummary:
@@ -53,8 +56,9 @@ def evaluate(
         prices: a file of the user's with the model's prices.
         max_cost: US dollars that the run may cost, earlier commands included.
         adapter_options: see `adapters.create`.
+        batch: ask by the provider's batch API.
         quiet: show no progress.
-        options: see `runner.Evaluation`.
+        options: see `runner.Evaluation`, or `batching.BatchEvaluation`.
 
     Raises:
         UserError: no such data set or model, a wrong key, a run folder that cannot be written;
@@ -65,6 +69,7 @@ def evaluate(
     task = GridTask(dataset, resize)
     book = Book.open(limits)
     adapter = adapters.create(model, **adapter_options or {})
+    api = batching.batch_api(adapter) if batch else None
     checked = _inspect(adapter, task, plan, book, force=force, quiet=quiet)
     header = RunHeader(
         model=adapter.model,
@@ -82,7 +87,7 @@ def evaluate(
         environment=environment(),
     )
     for name, default in (("max_connections", 16), ("timeout", 120.0)):
-        if options.get(name) is None:
+        if options.get(name) is None and not batch:
             options[name] = getattr(adapter, name, default)
     with RunLog.open(log, header) as opened, progress(quiet=quiet) as report:
         told: set[str] = set()
@@ -92,9 +97,13 @@ def evaluate(
                 if status not in told and not quiet:  # the first of its kind, at once
                     told.add(status)
                     print(f"{adapter.model}: {status}: {error[:300]}", file=sys.stderr)
-            report(adapter.model, sum(summary.by_status.values()), summary.asked)
+            report(*_how_far(adapter.model, summary))
 
-        ledger = open_ledger(opened, checked, max_cost)
+        ledger = open_ledger(opened, checked, max_cost, batch=batch)
+        if api:
+            options["ledger"] = ledger
+            return batching.run(task, dataset, adapter, api, opened, progress=show, **options)
+        _no_batches(opened.folder)
         return runner.run(task, dataset, adapter, opened, progress=show, ledger=ledger, **options)
 
 
@@ -153,6 +162,24 @@ def open_ledger(
     for record in Run(log.header, [log.folder]).records():
         ledger.add(parse_sample_id(record.sample)[0], record.response)
     return ledger
+
+
+def _how_far(model: str, summary: RunSummary) -> tuple[str, int, int]:
+    """What is done of what: samples of a direct run, by batches requests as the provider counts."""
+    if isinstance(summary, BatchSummary):
+        done = summary.finished + summary.running
+        return f"{model}: {summary.submitted} submitted, finished", done, summary.submitted
+    return model, sum(summary.by_status.values()), summary.asked
+
+
+def _no_batches(folder: Path) -> None:
+    """See that no sample is asked which is in a batch. Raises UserError."""
+    count = len(open_batches(folder))
+    if count:
+        raise UserError(
+            f"{folder}: {count} batch(es) of this run are still at the provider; go on with "
+            "--batch, or give them up with --batch-cancel"
+        )
 
 
 def dataset_needs(dataset: DataSet, plan: Plan, task: GridTask | None = None) -> list[Needs]:

@@ -70,7 +70,7 @@ class Ledger:
         usage = response.usage
         if usage is not None and counted(usage):
             self._seen[setting] = max(self._seen.get(setting, 0), usage.input_tokens or 0)
-        elif response.status in ANSWERED or response.status == "timeout":
+        elif response.status in ANSWERED or (response.status == "timeout" and not response.batch):
             self.uncertain += self.most(setting)
 
     def most(self, setting: Setting) -> float:
@@ -132,6 +132,22 @@ class Ledger:
         self._inside[setting] -= 1
         self.held = max(0.0, self.held - held) if self._inside.total() else 0.0
         self._changed.set()
+
+    def known(self, setting: Setting) -> bool:
+        """Whether a rule or an earlier request tells how many tokens a request has."""
+        return setting in self._seen or self._inputs.get(setting) is not None
+
+    def hold(self, setting: Setting) -> float | None:
+        """Hold back the most that a request of a batch can cost; None where it does not fit now."""
+        most = self.most(setting) if self.limit is not None else 0.0
+        if self.limit is not None and self.committed + most > self.limit:
+            return None
+        self.held += most
+        return most
+
+    def release(self, held: float) -> None:
+        """What `hold` held back for a batch that is done with; its responses were added before."""
+        self.held = max(0.0, self.held - held)
 
     def exhausted(self, setting: Setting, missing: int) -> str:
         """One line on why nothing fits any more, and how to go on."""

@@ -206,23 +206,16 @@ class Evaluation:
     def _count(self) -> int:
         """Fill the summary from the log. Returns how many samples are to be asked."""
         unfinished = 0
-        for name, (start, stop) in self.log.plan.items():
-            for index in range(start, stop):
-                if self.log.header.includes(name, index):
-                    self.summary.asked += 1
-                    status = self.log.status(name, index)
-                    unfinished += self._wanted(status)
-                    self.summary.replace(None, status)
+        for _, _, status in asked(self.log):
+            self.summary.asked += 1
+            unfinished += self._wanted(status)
+            self.summary.replace(None, status)
         return unfinished
 
     def _unfinished(self) -> Iterator[Sample]:
-        for name, (start, stop) in self.log.plan.items():
-            stream = self.dataset.samples(Setting.parse(name), start, stop)
-            for index, sample in enumerate(stream, start):
-                if self.log.header.includes(name, index) and self._wanted(
-                    self.log.status(name, index)
-                ):
-                    yield sample
+        return chosen(
+            self.log, self.dataset, lambda *sample: self._wanted(self.log.status(*sample))
+        )
 
     def _wanted(self, status: str | None) -> bool:
         return status not in FINAL or (self.retry_failed and status not in ANSWERED)
@@ -399,6 +392,29 @@ class Evaluation:
             worker.cancel()
 
 
+def asked(log: RunLog) -> Iterator[tuple[str, int, Status | None]]:
+    """(setting, index, how it stands) of every sample that this time is asked for."""
+    for name, (start, stop) in log.plan.items():
+        for index in range(start, stop):
+            if log.header.includes(name, index):
+                yield name, index, log.status(name, index)
+
+
+def chosen(log: RunLog, dataset: Samples, wanted: Callable[[str, int], bool]) -> Iterator[Sample]:
+    """Stream the samples that this time is asked for and that are wanted when it is their turn.
+
+    Args:
+        log: whose plan.
+        dataset: where they are.
+        wanted: (setting, index) -> whether to ask it.
+    """
+    for name, (start, stop) in log.plan.items():
+        stream = dataset.samples(Setting.parse(name), start, stop)
+        for index, sample in enumerate(stream, start):
+            if log.header.includes(name, index) and wanted(name, index):
+                yield sample
+
+
 async def _result(future: Future[str]) -> str:
     """A thread's result; the event loop is only troubled where it is not there yet."""
     return future.result() if future.done() else await asyncio.wrap_future(future)
@@ -426,7 +442,7 @@ def run(task: Task, dataset: Samples, adapter: Adapter, log: RunLog, **options: 
     async def main() -> RunSummary:
         evaluation = Evaluation(task, dataset, adapter, log, **options)
         try:
-            with _signals(evaluation.interrupt):
+            with signals(evaluation.interrupt):
                 return await evaluation.run()
         finally:
             await adapter.aclose()
@@ -435,15 +451,15 @@ def run(task: Task, dataset: Samples, adapter: Adapter, log: RunLog, **options: 
 
 
 @contextmanager
-def _signals(interrupt: Callable[[], None]) -> Iterator[None]:
+def signals(interrupt: Callable[[], None]) -> Iterator[None]:
     """Call `interrupt` on SIGINT and SIGTERM where signals can be handled: in the main thread."""
     loop = asyncio.get_running_loop()
     ours = threading.current_thread() is threading.main_thread()
-    signals = (signal.SIGINT, signal.SIGTERM) if ours else ()
-    for number in signals:
+    numbers = (signal.SIGINT, signal.SIGTERM) if ours else ()
+    for number in numbers:
         loop.add_signal_handler(number, interrupt)
     try:
         yield
     finally:
-        for number in signals:
+        for number in numbers:
             loop.remove_signal_handler(number)

@@ -16,6 +16,7 @@ import httpx2
 import msgspec
 
 from mmneedle.adapters import options
+from mmneedle.adapters.batches import BATCH_TIMEOUT, BatchAPI
 from mmneedle.adapters.body import HOLE, Body, Frame
 from mmneedle.adapters.reasoning import (
     MORE_EFFORTS,
@@ -115,17 +116,8 @@ class AnthropicAdapter:
         self.headers = {} if temperature is None else {"anthropic-version": _OLD_VERSION}
         """What requests say beside what the SDK does."""
         self.timeout = timeout or patience(self._settings["max_tokens"])
-        self._client = anthropic.AsyncAnthropic(
-            api_key=None if token else key or "none",
-            auth_token=token or None,
-            base_url=url.shown,
-            max_retries=0,  # the run loop's business
-            timeout=httpx2.Timeout(timeout, connect=CONNECT_TIMEOUT),
-            http_client=anthropic.DefaultAsyncHttpxClient(
-                auth=url.auth,
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
-            ),
-        )
+        self._connection = url, key, token
+        self._client = _connect(url, key, token, timeout)
 
     async def generate(self, request: Request) -> Response:
         """One attempt."""
@@ -145,7 +137,7 @@ class AnthropicAdapter:
             finally:
                 await reply.aclose()
         except anthropic.APIStatusError as error:
-            response = _read_error(error)
+            response = read_error(error)
         except (anthropic.APITimeoutError, httpx2.TimeoutException) as error:
             response = Response("timeout", error=one_line(error))
         except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
@@ -164,7 +156,7 @@ class AnthropicAdapter:
             if isinstance(told, Response):
                 return told
             if get(told, "type", str) == "error":
-                return _error(get(told, "error", dict), 500, {})
+                return read_error_object(get(told, "error", dict), 500, {})
             message.add(told)
             if message.speaks:
                 clock.note()
@@ -184,6 +176,13 @@ class AnthropicAdapter:
         shared = self._caches and request.sample.haystack_number is not None
         return Body(self._frame, request, shared=shared, **fields)
 
+    def batches(self) -> BatchAPI:
+        """The provider's batches of such requests."""
+        from mmneedle.adapters.anthropic_batches import AnthropicBatches
+
+        client = _connect(*self._connection, BATCH_TIMEOUT)
+        return AnthropicBatches(self, client, self._secrets)
+
     def fingerprint(self) -> dict[str, Any]:
         """Every parameter of the requests, and the server's address without user and password."""
         return {"adapter": "anthropic"} | self._settings
@@ -191,6 +190,20 @@ class AnthropicAdapter:
     async def aclose(self) -> None:
         """Close connections."""
         await self._client.close()
+
+
+def _connect(url: BaseUrl, key: str, token: str, timeout: float | None) -> anthropic.AsyncAnthropic:
+    return anthropic.AsyncAnthropic(
+        api_key=None if token else key or "none",
+        auth_token=token or None,
+        base_url=url.shown,
+        max_retries=0,  # the run loop's business
+        timeout=httpx2.Timeout(timeout, connect=CONNECT_TIMEOUT),
+        http_client=anthropic.DefaultAsyncHttpxClient(
+            auth=url.auth,
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
+        ),
+    )
 
 
 class _Clock:
@@ -309,7 +322,7 @@ def _read_message(body: Any) -> Response:
     if isinstance(body, Response):
         return body
     if get(body, "type", str) == "error":
-        return _error(get(body, "error", dict), 500, {})
+        return read_error_object(get(body, "error", dict), 500, {})
     if get(body, "content", list) is None:
         return Response("server_error", error="the reply is no message")
     text, thought = _joined(body, "text"), _joined(body, "thinking")
@@ -373,15 +386,18 @@ _CODES = {
 }
 
 
-def _read_error(error: anthropic.APIStatusError) -> Response:
+def read_error(error: anthropic.APIStatusError) -> Response:
+    """What the SDK's error says."""
     told = get(error.body, "error", dict)
     if told:
-        return _error(told, error.status_code, error.response.headers)
+        return read_error_object(told, error.status_code, error.response.headers)
     message = one_line(error)
     return failure(error.status_code, message, message, error.response.headers)
 
 
-def _error(told: dict[str, Any] | None, code: int, headers: Mapping[str, str]) -> Response:
+def read_error_object(
+    told: dict[str, Any] | None, code: int, headers: Mapping[str, str]
+) -> Response:
     """An error object; in a stream, which began well, its type takes the HTTP status's place."""
     kind = get(told, "type", str) or "error"
     reason = get(get(told, "details", dict), "error_code", str) or ""

@@ -14,6 +14,7 @@ from typing import Any
 import openai
 
 from mmneedle.adapters import options
+from mmneedle.adapters.batches import BatchAPI
 from mmneedle.adapters.openai import OPTIONS, REASONS, Api, OpenAIAdapter
 from mmneedle.adapters.server import BaseUrl
 from mmneedle.errors import UserError
@@ -61,6 +62,10 @@ class AzureAdapter(OpenAIAdapter):
         url = BaseUrl.read(given).without("/openai/v1", "/openai", "/v1")
         where = f"deployments/{self._deployment}" if self._version else "v1"
         return url._replace(shown=f"{url.shown}/openai/{where}")
+
+    def batches(self) -> BatchAPI:
+        """Batches on Azure want deployments of their own kind, and are not spoken here."""
+        raise UserError(f"{self.model}: batches on Azure are not supported; leave out --batch")
 
     def _needs_key(self, url: BaseUrl) -> bool:
         return True

@@ -16,6 +16,7 @@ import msgspec
 from google.genai import errors, types
 
 from mmneedle.adapters import options
+from mmneedle.adapters.batches import BATCH_TIMEOUT, BatchAPI
 from mmneedle.adapters.body import HOLE, Body, Frame
 from mmneedle.adapters.reasoning import (
     Reasoning,
@@ -118,21 +119,8 @@ class GoogleAdapter:
             automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
         )
         self.timeout = timeout or patience(self._settings["max_tokens"])
-        self._http = httpx2.AsyncClient(
-            auth=url.auth,
-            follow_redirects=True,
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
-        )
-        self._client = genai.Client(
-            api_key=key or "none",
-            vertexai=False,
-            http_options=types.HttpOptions(
-                base_url=url.shown,
-                timeout=round(timeout * 1000) if timeout else None,
-                retry_options=types.HttpRetryOptions(attempts=1),
-                httpx_async_client=self._http,
-            ),
-        )
+        self._connection = url, key
+        self._client, self._http = _connect(url, key, timeout)
 
     async def generate(self, request: Request) -> Response:
         """One attempt."""
@@ -144,7 +132,7 @@ class GoogleAdapter:
             http = reply.sdk_http_response
             response = self.read_reply((http.body if http and http.body else "").encode())
         except errors.APIError as error:
-            response = _read_error(error)
+            response = read_error(error)
         except httpx2.TimeoutException as error:
             response = Response("timeout", error=one_line(error) or "no reply in time")
         except (httpx2.HTTPError, ValueError) as error:  # ValueError: an error that is no text
@@ -160,6 +148,13 @@ class GoogleAdapter:
         """What a reply to `body` with HTTP status 200 says; its JSON."""
         return self._secrets.hide(_read_content(decode(content)))
 
+    def batches(self) -> BatchAPI:
+        """The provider's batches of such requests."""
+        from mmneedle.adapters.google_batches import GoogleBatches
+
+        client, http = _connect(*self._connection, BATCH_TIMEOUT)
+        return GoogleBatches(self, self._settings["model"], client, http, self._secrets)
+
     def fingerprint(self) -> dict[str, Any]:
         """Every parameter of the requests, and the server's address without user and password."""
         return {"adapter": "google"} | self._settings
@@ -167,6 +162,27 @@ class GoogleAdapter:
     async def aclose(self) -> None:
         """Close connections."""
         await self._http.aclose()
+
+
+def _connect(
+    url: BaseUrl, key: str, timeout: float | None
+) -> tuple[genai.Client, httpx2.AsyncClient]:
+    http = httpx2.AsyncClient(
+        auth=url.auth,
+        follow_redirects=True,
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
+    )
+    client = genai.Client(
+        api_key=key or "none",
+        vertexai=False,
+        http_options=types.HttpOptions(
+            base_url=url.shown,
+            timeout=round(timeout * 1000) if timeout else None,
+            retry_options=types.HttpRetryOptions(attempts=1),
+            httpx_async_client=http,
+        ),
+    )
+    return client, http
 
 
 # --------------------------------------------------------------------------- requests
@@ -231,7 +247,7 @@ def _read_content(body: Any) -> Response:
         return body
     error = get(body, "error", dict)
     if error is not None:
-        return _error(error, get(error, "code", int) or 500, {})
+        return read_error_object(error, get(error, "code", int) or 500, {})
     candidates = items(body, "candidates")
     blocked = get(get(body, "promptFeedback", dict), "blockReason", str)
     if not candidates and not blocked and get(body, "usageMetadata", dict) is None:
@@ -281,13 +297,15 @@ def _usage(usage: dict[str, Any] | None) -> Usage | None:
 # --------------------------------------------------------------------------- errors
 
 
-def _read_error(error: errors.APIError) -> Response:
+def read_error(error: errors.APIError) -> Response:
+    """What the SDK's error says."""
     told = get(error.details, "error", dict) or get({"error": error.details}, "error", dict) or {}
     headers = getattr(error.response, "headers", None) or {}
-    return _error(told, error.code if isinstance(error.code, int) else 500, headers)
+    return read_error_object(told, error.code if isinstance(error.code, int) else 500, headers)
 
 
-def _error(told: dict[str, Any], code: int, headers: Mapping[str, str]) -> Response:
+def read_error_object(told: dict[str, Any], code: int, headers: Mapping[str, str]) -> Response:
+    """An error object, for an HTTP status and its headers."""
     kind = get(told, "status", str) or ""
     message = get(told, "message", str) or "no reason given"
     reasons = " ".join(get(one, "reason", str) or "" for one in items(told, "details"))

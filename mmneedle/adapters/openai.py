@@ -17,6 +17,7 @@ import msgspec
 import openai
 
 from mmneedle.adapters import options
+from mmneedle.adapters.batches import BATCH_TIMEOUT, BatchAPI
 from mmneedle.adapters.body import HOLE, Body, Frame
 from mmneedle.adapters.reasoning import MORE_EFFORTS, Reasoning, patience, reasoning, room
 from mmneedle.adapters.replies import read_chat, read_responses
@@ -146,6 +147,7 @@ class OpenAIAdapter:
         self._frame = frame(self._settings, marks=self._caches and marks_cache(name))
         self.timeout = timeout or patience(self._settings["max_tokens"])
         self.path = "/responses" if self.api == "responses" else "/chat/completions"
+        self._connection = url, key
         self._client = self._connect(url, key, timeout, direct)
 
     # ---------------------------------------------------------------- what Azure does otherwise
@@ -200,7 +202,7 @@ class OpenAIAdapter:
             )
             response = self.read_reply(reply.content)
         except openai.APIStatusError as error:
-            response = _read_error(error)
+            response = read_error(error)
         except openai.APITimeoutError as error:
             response = Response("timeout", error=one_line(error))
         except (openai.APIConnectionError, httpx2.HTTPError) as error:
@@ -239,6 +241,13 @@ class OpenAIAdapter:
         # Requests with the same key go to the same machine, whose cache holds their images.
         key = f"mmneedle-{request.sample.setting.name}-h{number}"
         return Body(self._frame, request, shared=shared, prompt_cache_key=key)
+
+    def batches(self) -> BatchAPI:
+        """The provider's batches of such requests."""
+        from mmneedle.adapters.openai_batches import OpenAIBatches
+
+        client = self._connect(*self._connection, BATCH_TIMEOUT, direct=False)
+        return OpenAIBatches(self, client, self._secrets)
 
     def fingerprint(self) -> dict[str, Any]:
         """Every parameter of the requests, and the server's address without user and password."""
@@ -346,7 +355,8 @@ def _effort(level: Reasoning) -> Reasoning:
 # --------------------------------------------------------------------------- errors
 
 
-def _read_error(error: openai.APIStatusError) -> Response:
+def read_error(error: openai.APIStatusError) -> Response:
+    """What the SDK's error says."""
     message = one_line(error)
     if isinstance(error.body, dict) and "message" not in error.body:
         message += f" {msgspec.json.encode(error.body).decode()}"
