@@ -4,17 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-browser lint bench wheel lock clean
+.PHONY: demo test test-browser test-hf lint bench wheel lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/ready-demo ## the whole job offline: build, run, score, report
 	$(BIN)/mmneedle demo
 
 test: $(VENV)/ready-test ## fast tests
-	$(BIN)/python -m pytest -m "not browser"
+	$(BIN)/python -m pytest -m "not browser and not hf"
 
 test-browser: $(VENV)/ready-browser ## tests that drive a real Chromium (Debian: chromium)
 	$(BIN)/python -m pytest -m browser
+
+test-hf: .venv-hf/ready ## the tests of hf/, on the real engine, in an environment with torch
+	.venv-hf/bin/python -m pytest -m hf
 
 lint: $(VENV)/ready-test ## style and types
 	$(BIN)/ruff check
@@ -41,11 +44,22 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"mmneedle needs Python 3.11 or newer, $(PYTHON) is {v[0]}.{v[1]}; try make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
+# The one package that is not locked by hash: which file of torch fits depends on the machine. A
+# folder named by PIP_FIND_LINKS may hold a CPU build, which is taken before the package index's.
+TORCH := torch==2.13.0
+
+.venv-hf/ready: requirements/hf.txt requirements/build.txt pyproject.toml Makefile
+	test -x .venv-hf/bin/python || $(PYTHON) -m venv .venv-hf
+	.venv-hf/bin/python -m pip --disable-pip-version-check install --quiet $(TORCH)
+	.venv-hf/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/build.txt -r requirements/hf.txt
+	.venv-hf/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
 lock: ## write requirements/*.txt anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade requirements/build.in -o requirements/build.txt
-	for name in base demo test browser; do \
+	for name in base demo test browser hf; do \
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --excludes requirements/$$(test -f requirements/$$name.excludes && echo $$name || echo none).excludes requirements/$$name.in -o requirements/$$name.txt || exit 1; \
 	done
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) dist build demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-hf dist build demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -40,6 +40,7 @@ PROVIDERS: dict[str, Provider] = {
     "azure": Provider("mmneedle.adapters.azure", "openai"),
     "anthropic": Provider("mmneedle.adapters.anthropic", "anthropic"),
     "google": Provider("mmneedle.adapters.google", "google"),
+    "hf": Provider("mmneedle.adapters.hf", "hf"),
 }
 
 

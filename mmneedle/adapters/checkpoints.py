@@ -17,6 +17,7 @@ import msgspec
 
 from mmneedle.adapters.image_rules import ImageRule
 from mmneedle.errors import UserError
+from mmneedle.tiny import WEIGHTS
 
 _SEES = (  # keys of config.json that only models with eyes have
     *("vision_config", "visual", "vision_tower", "mm_vision_tower", "vit_config"),
@@ -61,6 +62,13 @@ class Checkpoint(msgspec.Struct, frozen=True):
                 return length
         return None
 
+    @property
+    def version(self) -> str:
+        """The exact version, for responses: the folder's name or hub id, and a commit or digest."""
+        folder = "tiny" if self.folder == WEIGHTS else self.folder.resolve().name
+        name = folder if self.revision is None else self.name
+        return f"{name}@{(self.revision or self.digest)[:12]}"
+
     def fingerprint(self) -> dict[str, Any]:
         """What a run's header keeps of it, as JSON."""
         known = {"checkpoint": self.digest, "revision": self.revision}
@@ -68,7 +76,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
     @classmethod
     def open(cls, name: str) -> Self:
-        """Read a folder, or a hub id such as org/name.
+        """Read a folder, a hub id such as org/name, or "tiny", the model that comes along.
 
         Of a hub id only the small files are fetched (HF_TOKEN, HF_HOME and HF_HUB_OFFLINE count);
         the engine fetches the weights.
@@ -78,6 +86,9 @@ class Checkpoint(msgspec.Struct, frozen=True):
                 missing file. One line that names the file.
         """
         folder = Path(name).expanduser()
+        if name == "tiny" and not folder.exists():
+            folder = WEIGHTS
+            name = str(folder)
         if folder.is_dir():
             return cls._read(str(folder), None, folder)
         if folder.exists():

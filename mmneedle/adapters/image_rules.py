@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from mmneedle.adapters import options
+from mmneedle.adapters.sight import UNKNOWN, Sight
 from mmneedle.errors import UserError
 
 Kind = Literal["pixels", "tiles", "pinpoints", "longest", "fixed", "unknown"]
@@ -117,6 +118,14 @@ class ImageRule(msgspec.Struct, frozen=True):
             scale = self.edge / max(width, height)
             return (width, height) if scale > 1 else (int(width * scale), int(height * scale))
         return self.tile if self.kind == "fixed" else None
+
+    def sight(self, width: int, height: int) -> Sight:
+        """What the model gets of an image, for a run's preflight."""
+        seen = self.seen(width, height)
+        if seen is None:
+            return UNKNOWN
+        tokens = seen[0] * seen[1] // self.factor**2 if self.kind == "pixels" else None
+        return Sight(*seen, tokens)
 
     def shrinks(self, width: int, height: int) -> bool:
         """Whether an image loses more than the rounding to a multiple of `factor` takes."""

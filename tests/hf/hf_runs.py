@@ -1,0 +1,47 @@
+"""Adapters of hf/, made ready and asked."""
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmneedle.adapters.hf import HFAdapter
+from mmneedle.adapters.hf_engine import Encoded, Engine
+from mmneedle.tiny import WEIGHTS
+from mmneedle.types import Adapter, Needs, Request, Response
+
+MINUS = "-1"
+
+
+def ready(needs: Sequence[Needs], name: str = str(WEIGHTS), **options: Any) -> HFAdapter:
+    adapter = HFAdapter(name, **options)
+    adapter.prepare(needs)
+    return adapter
+
+
+def engine_of(adapter: HFAdapter) -> Engine:
+    assert adapter.engine is not None
+    return adapter.engine
+
+
+def encoded(adapter: HFAdapter, request: Request) -> Encoded:
+    result = engine_of(adapter).encode(request)
+    assert isinstance(result, Encoded), result
+    return result
+
+
+def copied(folder: Path) -> Path:
+    return Path(shutil.copytree(WEIGHTS, folder, ignore=shutil.ignore_patterns("*.onnx")))
+
+
+def ask(adapter: Adapter, requests: Sequence[Request]) -> list[Response]:
+    """All at once; the adapter is closed."""
+
+    async def main() -> list[Response]:
+        try:
+            return await asyncio.gather(*map(adapter.generate, requests))
+        finally:
+            await adapter.aclose()
+
+    return asyncio.run(main())
