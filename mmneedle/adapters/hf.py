@@ -45,7 +45,7 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "logprobs": options.yes,
     "engine_args": dict,
 }
-_MOST_THREADS = 8
+_MOST_THREADS = 16
 
 
 def create(name: str, given: Mapping[str, Any]) -> "HFAdapter":

@@ -36,7 +36,7 @@ class Arguments(msgspec.Struct, frozen=True):
     dtype: str
     batch_size: int
     threads: int | None
-    """That decode and prepare images; None: as many as there are cores, at most eight."""
+    """That decode and prepare images; None: as many as there are cores, at most sixteen."""
     trust_remote_code: bool
     max_model_len: int | None
     """Tokens of prompt and answer together; None: as the checkpoint says."""
