@@ -115,7 +115,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
         if revision is None:
             check_weights(folder)
         rule = ImageRule.read(processor, config)
-        return cls(name, revision, folder, config, rule, _digest(folder))
+        return cls(name, revision, folder, config, rule, _digest(folder, weights=revision is None))
 
 
 def is_hub_id(name: str) -> bool:
@@ -245,15 +245,16 @@ def _check_safetensors(path: Path) -> None:
         )
 
 
-def _digest(folder: Path) -> str:
+def _digest(folder: Path, *, weights: bool) -> str:
     """SHA-256 over the names and bytes of the JSON, template and tokenizer files and the weights.
 
     Of a weight file beyond 64 MiB its size, its header and 64 pieces spread over it count, so
-    that hundreds of gigabytes take a moment and a further trained copy is still told apart.
+    that hundreds of gigabytes take a moment and a further trained copy is still told apart. Of a
+    hub model the weights are left out: they may not be here yet, and its commit tells them.
     """
     total = hashlib.sha256()
     names = {path for pattern in _DESCRIPTION for path in folder.glob(pattern)}
-    for path in sorted(names | set(_all_weight_files(folder))):
+    for path in sorted(names | set(_all_weight_files(folder) if weights else ())):
         if not path.is_file():
             continue
         total.update(f"{path.name}\0{path.stat().st_size}\0".encode())
@@ -287,11 +288,13 @@ def _fetch_description(name: str) -> Path:
     """The folder with a hub model's small files. Raises UserError where it cannot be had."""
     try:
         from huggingface_hub import errors, snapshot_download
+        from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
     except ModuleNotFoundError as error:
         raise UserError(
             f"{name} is no folder here, and to look on the hub needs the package {error.name}: "
             'pip install "mmneedle[hf]"'
         ) from None
+    disable_progress_bars()  # for kilobytes
     try:
         return Path(snapshot_download(name, allow_patterns=list(_DESCRIPTION)))
     except errors.GatedRepoError:
@@ -312,3 +315,5 @@ def _fetch_description(name: str) -> Path:
     except Exception as error:  # of several HTTP libraries
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{name}: the hub did not give it ({reason})") from None
+    finally:
+        enable_progress_bars()
