@@ -229,6 +229,26 @@ REPLIES: list[tuple[Reply, str]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("body", "said", "status"),
+    [
+        (b"upstream: context length exceeded\n at 8192", "context length exceeded at", "too_long"),
+        (b'[{"loc": ["body"], "msg": "too many images"}]', "too many images", "image_rejected"),
+        (b'"a plain string"', "a plain string", "bad_request"),
+        ({"error": "plain"}, "plain", "bad_request"),
+        ({"error": {"reason": "flagged"}}, "flagged", "refused"),
+        ({"message": ["not", "text"]}, "not", "bad_request"),
+        ({"error": {"message": "just so"}}, "Error code: 400 - just so", "bad_request"),
+        (b"", "Error code: 400", "bad_request"),
+    ],
+)
+def test_a_servers_reason_is_kept_whatever_its_form(body: Any, said: str, status: str) -> None:
+    response = ask(Reply(400, body))
+    assert response.status == status
+    assert said in (response.error or "")
+    assert (response.error or "").count("Error code") == 1
+
+
 @pytest.mark.parametrize(("reply", "status"), REPLIES)
 def test_every_reply_ends_in_its_status(reply: Reply, status: str, direct: bool) -> None:
     response = ask(reply, direct=direct)

@@ -22,7 +22,7 @@ from mmneedle.adapters.body import HOLE, Body, Frame
 from mmneedle.adapters.reasoning import MORE_EFFORTS, Reasoning, patience, reasoning, room
 from mmneedle.adapters.replies import read_chat, read_responses
 from mmneedle.adapters.server import CONNECT_TIMEOUT, BaseUrl, Secrets, key_from
-from mmneedle.adapters.statuses import failure, one_line
+from mmneedle.adapters.statuses import failure, get, one_line
 from mmneedle.adapters.transport import DirectTransport
 from mmneedle.errors import UserError
 from mmneedle.types import Request, Response
@@ -358,8 +358,9 @@ def _effort(level: Reasoning) -> Reasoning:
 def read_error(error: openai.APIStatusError) -> Response:
     """What the SDK's error says."""
     message = one_line(error)
-    if isinstance(error.body, dict) and "message" not in error.body:
-        message += f" {msgspec.json.encode(error.body).decode()}"
+    if error.body and not get(error.body, "message", str):  # the SDK's words leave it out
+        said = error.body if isinstance(error.body, str) else msgspec.json.encode(error.body)
+        message += f" {one_line(said if isinstance(said, str) else said.decode())}"
     if error.status_code == 404:
         message += " (is the model's name right, and the base URL? it mostly ends in /v1)"
     details = " ".join(filter(None, (error.code, error.type, message)))
