@@ -56,8 +56,13 @@ def main() -> None:
         _fail(f"{error.format_message()} (see {verb} --help)")
     except UserError as error:
         _fail(str(error))
-    except BrokenPipeError:
-        # The reader of our output has gone (| head); what it wanted, it has.
+    except (BrokenPipeError, SystemExit) as error:
+        # The reader of our output has gone (| head); what it wanted, it has. Typer turns that
+        # into a SystemExit.
+        if not isinstance(error, BrokenPipeError) and not isinstance(
+            error.__context__, BrokenPipeError
+        ):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except OSError as error:
