@@ -2,22 +2,59 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 from mmneedle.errors import UserError
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Write a file whole or not at all: what is written to the path given takes its place.
+
+    Where that fails (a full disk, Ctrl-C) nothing is left of it. Raises OSError.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a small file whole or not at all, so that it outlasts a power cut. Raises OSError."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with whole(path) as partial, partial.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
     sync_folder(path.parent)
+
+
+def refuse_strangers(folder: Path, ours: Callable[[str], bool]) -> None:
+    """See that a folder, if there is one, holds nothing but what is ours to overwrite.
+
+    Args:
+        folder: about to be written to.
+        ours: tells our files by name; what was left half written of one (.partial) is ours too.
+
+    Raises:
+        UserError: it is a file, or holds others' files.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; name a folder")
+    if not folder.exists():
+        return
+    names = (item.name for item in islice(folder.iterdir(), 10_000))
+    strangers = [name for name in names if not ours(name.removesuffix(".partial"))]
+    if strangers:
+        raise UserError(
+            f"{folder}: holds other files ({min(strangers)}); name a new or an empty folder"
+        )
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,12 +1,11 @@
 """A data set's samples as a person or another program reads them."""
 
-from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
 import msgspec
 
-from mmneedle.errors import UserError
+from mmneedle.files import refuse_strangers
 from mmneedle.stitching.dataset import DataSet
 from mmneedle.tasks.grid import GridTask
 from mmneedle.types import Location, Sample
@@ -76,15 +75,9 @@ def write_sample(
     files = {f"image_{i}.jpg": image for i, image in enumerate(request.images, 1)}
     files["prompt.txt"] = request.prompt.encode()
     files["sample.json"] = sample_text(dataset, name, as_json=True).encode() + b"\n"
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: is a file; name a folder")
-    out.mkdir(parents=True, exist_ok=True)
     # An image left over from a sample with more of them would pass for this one's.
-    strangers = sorted(
-        path.name for path in islice(out.iterdir(), 10_000) if path.name not in files
-    )
-    if strangers:
-        raise UserError(f"{out}: holds other files ({strangers[0]}); name a new or an empty folder")
+    refuse_strangers(out, files.__contains__)
+    out.mkdir(parents=True, exist_ok=True)
     for file, content in files.items():
         (out / file).write_bytes(content)
 

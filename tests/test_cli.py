@@ -282,11 +282,24 @@ def test_help_and_version(mmneedle: Shell) -> None:
     assert mmneedle.ok("--version").startswith("mmneedle ")
 
 
-def test_a_reader_that_leaves_early_is_no_error(mmneedle: Shell, tmp_path: Path) -> None:
-    build(mmneedle)
-    command = f"{sys.executable} -m mmneedle show set --json | head -n 1"
+@pytest.mark.parametrize("samples", [8, 2000])  # less and more than a pipe holds
+def test_a_reader_that_leaves_early_is_no_error(
+    mmneedle: Shell, tmp_path: Path, samples: int
+) -> None:
+    shapes = ("--source", "shapes", "--scenes", 60, "--cell", 64, "--settings", "1x2")
+    mmneedle.ok("build", "set", *shapes, "--samples", samples)
+    command = f"({sys.executable} -m mmneedle show set --json; echo $? >&2) | head -n 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path)
-    assert (done.stdout, done.stderr) == ("[\n", "")
+    assert (done.stdout, done.stderr) == ("[\n", "0\n")
+
+
+def test_a_folder_with_a_colon_in_its_name(mmneedle: Shell, tmp_path: Path) -> None:
+    build(mmneedle, "a:b")
+    assert "n2-g2x3-k1" in mmneedle.ok("show", "a:b")
+    mmneedle.ok("show", "a:b", "n1-g2x2-k1-000001", "--out", "c:d")
+    mmneedle.ok("run", "a:b", "--model", "baseline/oracle", "--log", "r:1")
+    mmneedle.ok("report", "r:1", "--out", "x:y.html")
+    assert (tmp_path / "x:y.html").exists()
 
 
 def test_importing_is_light() -> None:

@@ -8,9 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import disks
 import msgspec
 import pyarrow.parquet as pq
 import pytest
+from disks import disk
 from needs import coco_mini
 from PIL import Image
 
@@ -272,6 +274,15 @@ def test_opening_what_is_no_data_set(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text("{}")
     with pytest.raises(UserError, match=r"not a data set's manifest"):
         DataSet.open(tmp_path)
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+    with disk(tmp_path / "disk", disks.SMALL) as small:
+        with pytest.raises(UserError, match=r"No space left"):
+            build(small / "set", ShapesSource(4000), {A: 4}, tiles=SMALL)
+        with pytest.raises(UserError, match=r"No space left"):
+            build(small / "other", source(), {A: 20_000}, tiles=SMALL)
+        assert [path for path in small.rglob("*") if "partial" in path.name] == []
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

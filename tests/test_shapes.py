@@ -390,7 +390,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match="is a file; name a folder"):
         write_coco(tmp_path / "file", ShapesSource(2), 20, 20)
 
 

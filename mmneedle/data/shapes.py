@@ -26,7 +26,7 @@ from PIL import Image
 
 from mmneedle.data import digest
 from mmneedle.errors import UserError
-from mmneedle.files import write_whole
+from mmneedle.files import refuse_strangers, write_whole
 from mmneedle.types import Photo
 
 Progress = Callable[[int, int], None]
@@ -407,13 +407,8 @@ def write_coco(
     target = folder / "annotations" / "captions_shapes.json"
     if target.exists():
         raise UserError(f"{target} exists already: choose another folder, or remove this one")
-    if folder.is_dir():
-        others = sorted({item.name for item in folder.iterdir()} - {"shapes", "annotations"})
-        others += sorted(path.name for path in target.parent.glob("*.json"))
-        if others:
-            raise UserError(
-                f"{folder}: holds other files ({others[0]}); name a new or empty folder"
-            )
+    refuse_strangers(folder, {"shapes", "annotations"}.__contains__)
+    refuse_strangers(target.parent, target.name.__eq__)
     try:
         photos = folder / "shapes"
         photos.mkdir(parents=True, exist_ok=True)

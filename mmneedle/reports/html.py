@@ -11,7 +11,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from markupsafe import Markup, escape
 from mmneedle import __version__
 from mmneedle.costs import Spending
 from mmneedle.errors import UserError
-from mmneedle.files import unwritable
+from mmneedle.files import unwritable, whole
 from mmneedle.reports import panels
 from mmneedle.reports.entries import Entry, run_names
 from mmneedle.reports.findings import findings
@@ -85,14 +84,11 @@ def write_report(runs: Sequence[Run], out: Path, *, datasets: Sequence[Path | st
         raise UserError("a report needs at least one run")
     out = Path(out)
     text = render_report(runs, datasets=datasets)
-    partial = out.with_name(out.name + ".partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8", newline="\n", errors="replace")
-        partial.replace(out)
+        with whole(out) as partial:
+            partial.write_text(text, encoding="utf-8", newline="\n", errors="replace")
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
         raise unwritable(out, error) from error
     return out
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from mmneedle import __version__
 from mmneedle.errors import UserError
-from mmneedle.files import locked, unwritable, write_whole
+from mmneedle.files import locked, refuse_strangers, unwritable, whole, write_whole
 from mmneedle.stitching import haystacks
 from mmneedle.stitching.samples import Rules, SampleMaker, cell_of, locate
 from mmneedle.stitching.tiles import TileFormat, TileStore, build_store
@@ -99,7 +99,7 @@ class DataSet:
         """The captions that samples start … stop-1 ask for: far faster than whole samples."""
         path = self._path(setting)
         try:
-            with pq.ParquetFile(path) as file:
+            with _file(path) as opened, pq.ParquetFile(opened) as file:
                 for first in range(start - start % _GROUP, stop, _GROUP):
                     group = file.read_row_group(first // _GROUP, ["captions"], use_threads=False)
                     rows = group["captions"].to_pylist()
@@ -150,7 +150,12 @@ class DataSet:
 
     def photos(self) -> list[Photo]:
         """Every photo of the source with its captions, ordered by id."""
-        table = pq.read_table(self.folder / "photos.parquet")
+        path = self.folder / "photos.parquet"
+        try:
+            with _file(path) as file:
+                table = pq.read_table(file)
+        except (OSError, pa.ArrowException) as error:
+            raise _damaged(path, error) from None
         ids, captions = table["id"].to_pylist(), table["captions"].to_pylist()
         return [Photo(i, tuple(c)) for i, c in zip(ids, captions, strict=True)]
 
@@ -190,7 +195,7 @@ def build(
     for setting in settings:
         haystacks.check(setting, len(photos), rules.questions)
         tiles.check(setting.rows, setting.cols)
-    _check_ours(folder)
+    refuse_strangers(folder, _OWN.__contains__)
     with locked(folder, "building"):
         manifest = _plan(folder, source, settings, rules, tiles, len(photos))
         _build(folder, source, manifest, workers, progress)
@@ -277,21 +282,6 @@ def _difference(old: Manifest, new: dict[str, Any]) -> str:
     return "it was sampled by another version of mmneedle"
 
 
-def _check_ours(folder: Path) -> None:
-    """See that all that is in the folder belongs to a data set."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise UserError(f"{folder}: is a file; name a folder to build in")
-    strangers = sorted(
-        item.name for item in folder.iterdir() if item.name.removesuffix(".partial") not in _OWN
-    )
-    if strangers:
-        raise UserError(
-            f"{folder}: holds other files ({strangers[0]}); name a new or an empty folder"
-        )
-
-
 def _read_manifest(folder: Path) -> Manifest | None:
     path = folder / "dataset.json"
     try:
@@ -309,19 +299,23 @@ def _write_photos(path: Path, photos: Sequence[Photo]) -> None:
             "captions": pa.array([photo.captions for photo in photos], pa.list_(pa.string())),
         }
     )
-    partial = path.with_name(path.name + ".partial")
-    with _writing(path):
-        pq.write_table(table, partial, compression="zstd")
-        partial.replace(path)
+    with _writing(path) as file:
+        pq.write_table(table, file, compression="zstd")
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Name the file that cannot be written: Arrow's errors do not."""
+def _writing(path: Path) -> Iterator[pa.NativeFile]:
+    """Write a file whole or not at all, and name it where it cannot be: Arrow's errors do not."""
     try:
-        yield
+        with whole(path) as partial, _file(partial, "wb") as file:
+            yield file
     except OSError as error:
         raise unwritable(path, error) from None
+
+
+def _file(path: Path, mode: str = "rb") -> pa.NativeFile:
+    """A file for Arrow, which would take a path such as "a:b" for an address."""
+    return pa.OSFile(str(path), mode)
 
 
 def _schema(setting: Setting, questions: int) -> pa.Schema:
@@ -347,15 +341,13 @@ def write_samples(
     questions = maker.rules.questions
     schema = _schema(setting, questions)
     used: set[int] = set()
-    partial = path.with_name(path.name + ".partial")
     what = f"samples {setting.name}"
-    with _writing(path), pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+    with _writing(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for start in range(0, count, _GROUP):
             batch = list(maker.samples(setting, start, min(start + _GROUP, count)))
             used.update(*(sample.haystack for sample in batch))
             writer.write_table(_to_table(schema, batch, questions), row_group_size=_GROUP)
             progress(what, start + len(batch), count)
-    partial.replace(path)
     return used
 
 
@@ -364,7 +356,7 @@ def stream_samples(
 ) -> Iterator[Sample]:
     """Samples start … stop-1 of a file, a row group at a time. UserError if it is damaged."""
     try:
-        with pq.ParquetFile(path) as file:
+        with _file(path) as opened, pq.ParquetFile(opened) as file:
             for first in range(start - start % _GROUP, stop, _GROUP):
                 table = file.read_row_group(first // _GROUP, use_threads=False)
                 if questions > 1:
