@@ -32,7 +32,16 @@ from mmneedle import __version__
 from mmneedle.costs import Prices
 from mmneedle.errors import UserError
 from mmneedle.files import sync_folder, write_whole
-from mmneedle.types import RETRYABLE, Location, Request, Response, Setting, Status, parse_sample_id
+from mmneedle.types import (
+    MOST_SAMPLES,
+    RETRYABLE,
+    Location,
+    Request,
+    Response,
+    Setting,
+    Status,
+    parse_sample_id,
+)
 
 Plan = dict[str, tuple[int, int]]
 """Setting name -> [start, stop) of sample indices."""
@@ -79,6 +88,19 @@ class RunHeader(msgspec.Struct, kw_only=True):
     """ISO 8601, UTC."""
     environment: dict[str, str] = {}
     """Versions, for people; not part of the run's identity."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, which names the file where one is read, on what cannot be."""
+        for name in (*self.plan, *self.effective_cell):
+            if Setting.parse(name).name != name:
+                raise ValueError(f"not the name of a setting: {name!r}")
+        for name, (start, stop) in self.plan.items():
+            if not 0 <= start <= stop <= MOST_SAMPLES:
+                raise ValueError(f"samples {start} to {stop} of {name}")
+        if not 1 <= self.shard[0] <= self.shard[1]:
+            raise ValueError(f"shard {self.shard[0]} of {self.shard[1]}")
+        if self.questions < 1:
+            raise ValueError(f"{self.questions} questions a haystack")
 
     def includes(self, setting: Setting | str, index: int) -> bool:
         """Whether the run asks this sample."""

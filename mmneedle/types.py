@@ -58,6 +58,9 @@ class Location(NamedTuple):
         return f"{self.image}, {self.row}, {self.column}"
 
 
+MOST_SAMPLES = 10**8
+"""Of a setting."""
+
 _SETTING = re.compile(r"n(\d+)-g(\d+)x(\d+)-k(\d+)", re.ASCII)
 
 

@@ -24,7 +24,16 @@ from mmneedle.files import locked, refuse_strangers, unwritable, whole, write_wh
 from mmneedle.stitching import haystacks
 from mmneedle.stitching.samples import Rules, SampleMaker, cell_of, locate
 from mmneedle.stitching.tiles import TileFormat, TileStore, build_store
-from mmneedle.types import Needle, Photo, Sample, Setting, Source, parse_sample_id, sample_id
+from mmneedle.types import (
+    MOST_SAMPLES,
+    Needle,
+    Photo,
+    Sample,
+    Setting,
+    Source,
+    parse_sample_id,
+    sample_id,
+)
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total)."""
@@ -51,6 +60,14 @@ class Manifest(msgspec.Struct):
     photos: int
     version: str
     """The mmneedle that built it."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, which names the file where one is read, on what cannot be."""
+        for name, count in self.settings.items():
+            if Setting.parse(name).name != name or not 0 <= count <= MOST_SAMPLES:
+                raise ValueError(f"{count} samples of {name!r}")
+        if self.rules.questions < 1:
+            raise ValueError(f"{self.rules.questions} questions a haystack")
 
 
 class DataSet:
@@ -192,7 +209,9 @@ def build(
     rules, tiles = rules or Rules(), tiles or TileFormat(256, 256)
     rules.check()
     photos = source.photos()
-    for setting in settings:
+    for setting, count in settings.items():
+        if count > MOST_SAMPLES:
+            raise UserError(f"{setting.name}: at most {MOST_SAMPLES:,} samples, not {count:,}")
         haystacks.check(setting, len(photos), rules.questions)
         tiles.check(setting.rows, setting.cols)
     refuse_strangers(folder, _OWN.__contains__)
