@@ -3,9 +3,8 @@
 import io
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from batch_server import BatchServer
 from fakes import FakeDataSet, header
 from PIL import Image
 
@@ -16,6 +15,9 @@ from mmneedle.intake import BatchSummary
 from mmneedle.pacing import Backoff
 from mmneedle.runlog import Record, Run, RunLog
 from mmneedle.types import Request, Sample, Setting, sample_id
+
+if TYPE_CHECKING:  # which brings all SDKs
+    from batch_server import BatchServer
 
 FAST: dict[str, Any] = {
     "poll": (0.005, 0.01),
@@ -43,7 +45,7 @@ class PictureTask:
 
 
 def run(
-    server: BatchServer,
+    server: "BatchServer",
     folder: Path,
     data: FakeDataSet,
     *,

@@ -1,0 +1,218 @@
+"""Runs by batches that are killed at every moment: nothing is orphaned, nothing is paid twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from api_server import KEY
+from batch_runs import finished, records
+from batch_server import HANG_UP, SERVERS, BatchServer, Call
+from chat_server import Reply
+from fakes import SMALL
+from test_run_crash import wait_until
+
+from mmneedle.batchlog import open_batches
+from mmneedle.types import sample_id
+
+SAMPLES = 30
+ALL = {sample_id(SMALL, index) for index in range(SAMPLES)}
+
+NURSERY = """
+import json, os, sys, time
+from pathlib import Path
+from types import SimpleNamespace
+from batch_runs import run
+from fakes import FakeDataSet
+from mmneedle import intake
+from mmneedle.adapters import create
+from mmneedle.adapters.batches import Limits
+from mmneedle.errors import UserError
+
+write = intake.Intake.write
+
+def child(folder, provider, url, samples, pause):
+    async def slowly(self, records):
+        await write(self, records)
+        time.sleep(pause)
+
+    intake._TOGETHER, intake.Intake.write = 4, slowly
+    server = SimpleNamespace(provider=provider, url=url)
+    data, limits = FakeDataSet(small=samples), Limits(12, 10**9)
+    try:
+        summary = run(server, Path(folder), data, limits=limits, settle=0.1)
+    except UserError as error:
+        sys.exit(f"UserError {error}")
+    print(summary)
+    sys.exit(bool(summary.missing))
+
+create(sys.argv[1] + "/m").batches()  # imports what children need
+for line in sys.stdin:
+    out, *arguments = json.loads(line)
+    pid = os.fork()
+    if not pid:
+        for number in (1, 2):
+            os.dup2(os.open(out + str(number), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        child(*arguments)
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+class Nursery:
+    """A process that has imported everything and forks runs, one at a time: importing an SDK takes
+    longer than a run."""
+
+    def __init__(self, server: BatchServer, folder: Path) -> None:
+        self.server, self.out = server, folder / "out"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", NURSERY, server.provider],
+            cwd=Path(__file__).parent,
+            env=os.environ | {server.variable: KEY},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdin and self.process.stdout
+        self.orders, self.reports = self.process.stdin, self.process.stdout
+        self.pid = 0
+
+    def start(self, folder: Path, pause: float = 0.0) -> None:
+        """Fork a run."""
+        order = (str(self.out), str(folder), self.server.provider, self.server.url, SAMPLES, pause)
+        self.orders.write(json.dumps(order) + "\n")
+        self.orders.flush()
+        self.pid = int(self.reports.readline())
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self) -> tuple[int, str, str]:
+        """Exit status, stdout and stderr of the run."""
+        status = int(self.reports.readline())
+        return status, *(Path(f"{self.out}{n}").read_text() for n in (1, 2))
+
+    def close(self) -> None:
+        self.orders.close()
+        self.process.kill()
+        self.process.wait()
+        self.reports.close()
+
+
+@pytest.fixture
+def nursery(server: BatchServer, tmp_path: Path) -> Iterator[Nursery]:
+    nursery = Nursery(server, tmp_path)
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture(params=SERVERS, ids=lambda kind: kind.provider)
+def server(request: pytest.FixtureRequest) -> Iterator[BatchServer]:
+    with request.param() as server:
+        yield server
+        assert not server.wrongs
+
+
+def check(folder: Path, server: BatchServer) -> None:
+    """Every sample was asked, paid and written once."""
+    assert server.asked == Counter(ALL)
+    assert finished(folder) == Counter(ALL)
+    assert len(records(folder)) == SAMPLES
+    assert len(server.made) == 3
+    assert not open_batches(folder)
+    assert not list((folder / "batches").iterdir())
+
+
+def test_killed_at_every_exchange_with_the_provider(
+    server: BatchServer, nursery: Nursery, tmp_path: Path
+) -> None:
+    """Before the provider has heard of it, and when it has done it but nobody knows."""
+    moments: list[tuple[str, str]] = []
+
+    def kill(call: Call, when: str) -> Reply | None:
+        if (call.kind, when) in moments:
+            return None
+        moments.append((call.kind, when))
+        nursery.send(signal.SIGKILL)
+        return HANG_UP
+
+    server.fault = lambda call: kill(call, "before")
+    server.after = lambda call: kill(call, "after")
+    runs, status = 0, -signal.SIGKILL
+    while status == -signal.SIGKILL:
+        nursery.start(tmp_path / "run")
+        status, out, err = nursery.wait()
+        runs += 1
+    assert (status, err) == (0, ""), out
+    assert runs == len(moments) + 1 >= 9
+    check(tmp_path / "run", server)
+    assert len([name for name in server.files if "pending" not in name]) in (0, 3)
+
+
+def test_killed_while_it_takes_results_in(
+    server: BatchServer, nursery: Nursery, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    for kill in range(1, 5):
+        nursery.start(folder, pause=0.05)
+        wait_until(lambda: lines(folder) >= kill * 6)  # noqa: B023
+        nursery.send(signal.SIGKILL)
+        assert nursery.wait()[0] == -signal.SIGKILL
+        assert lines(folder) < SAMPLES
+    nursery.start(folder)
+    assert nursery.wait()[0] == 0
+    check(folder, server)
+
+
+def lines(folder: Path) -> int:
+    try:
+        return (folder / "responses.jsonl").read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0
+
+
+def test_killed_at_any_time(server: BatchServer, nursery: Nursery, tmp_path: Path) -> None:
+    began = time.monotonic()
+    nursery.start(tmp_path / "whole")
+    assert nursery.wait()[0] == 0
+    whole = time.monotonic() - began
+    server.asked.clear()
+    server.made.clear()
+    server.files.clear()
+    for part in range(1, 16):
+        nursery.start(tmp_path / "run")
+        time.sleep(whole * part / 16)
+        with suppress(ProcessLookupError):  # the parts before did all of it
+            nursery.send(signal.SIGKILL)
+        nursery.wait()
+    nursery.start(tmp_path / "run")
+    assert nursery.wait()[0] == 0
+    check(tmp_path / "run", server)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_says_what_goes_on(
+    server: BatchServer, nursery: Nursery, tmp_path: Path, number: signal.Signals
+) -> None:
+    server.held = True
+    nursery.start(tmp_path / "run")
+    wait_until(lambda: len(server.made) == 3 and server.made[2].looked > 1)
+    nursery.send(number)
+    status, out, err = nursery.wait()
+    assert (status, err) == (1, "")
+    ids = ", ".join(f"{'batches/' * (server.provider == 'google')}batch_{n}" for n in (1, 2, 3))
+    assert out.endswith(
+        f"stopped by hand; 3 batches go on at the provider ({ids}); the same command collects "
+        "them\n"
+    )
+    server.held = False
+    nursery.start(tmp_path / "run")
+    assert nursery.wait()[0] == 0
+    check(tmp_path / "run", server)
