@@ -143,8 +143,9 @@ class BatchEvaluation:
                 reason = self.closing
             except LeaveError as leave:
                 reason = str(leave)
-        if reason:
-            self.summary.stopped = f"{reason}; {self._how_to_go_on()}"
+        if reason and (self.batches.open or "goes on" not in reason):
+            reason = f"{reason}; {self._how_to_go_on()}"
+        self.summary.stopped = reason
         self.summary.seconds = time.monotonic() - began
         return self.summary
 

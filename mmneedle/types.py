@@ -264,6 +264,7 @@ class Adapter(Protocol):
                                             question about a haystack goes ahead of the others)
         prepare(needs: Sequence[Needs])     called once before the first request: load the model
                                             and size its limits; UserError where it cannot serve
+        batches() -> BatchAPI               the provider's batch API (adapters/batches.py)
         see(needs: Needs) -> Sight          what the model makes of an image (adapters/sight.py),
                                             where the adapter knows better than limits.toml
     """

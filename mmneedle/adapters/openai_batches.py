@@ -82,7 +82,7 @@ class OpenAIBatches:
 
     async def submit(self, submission: Submission, path: Path, *, again: bool) -> str:
         """Upload the file, unless that was done already, and make a batch of it."""
-        with self._failures():
+        with self._failures(known=False):
             file = await self._uploaded(submission) if again else None
             if file is None:
                 with path.open("rb") as content:
@@ -110,7 +110,7 @@ class OpenAIBatches:
 
     async def find(self, submission: Submission, known: Set[str]) -> Found:
         """Look for a batch whose metadata holds the token; newest come first."""
-        with self._failures():
+        with self._failures(known=False):
             async for batch in self._client.batches.list(limit=_PAGE):
                 if (batch.metadata or {}).get(_KEY) == submission.token:
                     return Found(batch.id)
@@ -198,12 +198,19 @@ class OpenAIBatches:
         await self._client.close()
 
     @contextmanager
-    def _failures(self) -> Iterator[None]:
-        """What the SDK raises, as Failure."""
+    def _failures(self, *, known: bool = True) -> Iterator[None]:
+        """What the SDK raises, as Failure.
+
+        Args:
+            known: it is about a thing that was there once.
+        """
         try:
             yield
         except openai.APIStatusError as error:
             response, gone = read_error(error), error.status_code == 404
+            if gone and not known:
+                said = f"{one_line(error)} (this server may have no batch API)"
+                response, gone = Response("auth", error=said), False
         except openai.APITimeoutError as error:
             response, gone = Response("timeout", error=one_line(error)), False
         except (openai.APIError, httpx2.HTTPError) as error:
