@@ -17,11 +17,12 @@ from vllm import SamplingParams
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from mmneedle.adapters import options
+from mmneedle.adapters import options, thinking
 from mmneedle.adapters.checkpoints import Checkpoint
 from mmneedle.adapters.reasoning import reasoning, room
-from mmneedle.adapters.sight import UNKNOWN, Sight
+from mmneedle.adapters.sight import Sight
 from mmneedle.adapters.vllm_engine import (
+    REFUSALS,
     RESOURCES,
     EngineLog,
     Plan,
@@ -133,15 +134,14 @@ class VLLMAdapter:
             if str(self._log.path) not in str(error):
                 self._log.close()
             raise
-        self._log.take_loggers()
         self.tokenizer = self.engine.renderer.get_tokenizer()
         template: dict[str, Any] = {}
         if self.reasoning is not None:
             template["enable_thinking"] = self.reasoning != "off"
-        threads = self.plan.given.get("renderer_num_workers") or min(
-            _MOST_THREADS, len(os.sched_getaffinity(0))
-        )
+        threads = self.plan.threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)))
         self.inputs = Inputs(self.engine, template, threads, room_for_pixels())
+        special = set(self.tokenizer.all_special_tokens)
+        self.params.skip_special_tokens = special.isdisjoint(itertools.chain(*thinking.TAGS))
         if self._logprobs:
             self._minus = self.tokenizer.encode("-1", add_special_tokens=False)[0]
             self.params.logprobs = 1
@@ -149,8 +149,7 @@ class VLLMAdapter:
 
     def see(self, needs: Needs) -> Sight:
         """A setting's images as the model gets them."""
-        seen = self.plan.images.seen(needs.width, needs.height)
-        return Sight(seen[0], seen[1], None) if seen else UNKNOWN
+        return self.plan.images.sight(needs.width, needs.height)
 
     async def generate(self, request: Request) -> Response:
         """One attempt. Raises UserError where the engine is dead."""
@@ -161,7 +160,7 @@ class VLLMAdapter:
             output, sent = await self._ask(request)
         except EngineDeadError:
             raise UserError(self._death()) from None
-        except (ValueError, TypeError) as error:
+        except REFUSALS as error:
             text = one_line(error)
             return Response(_rejected(text), error=text[:400])
         except Exception as error:
@@ -202,49 +201,48 @@ class VLLMAdapter:
     def _read(self, output: Any, latency: float, waited: float) -> Response:
         """What the engine says."""
         answer = output.outputs[0]
-        opened = self.tokenizer.decode(output.prompt_token_ids[-_TAIL:])
-        thought, text = split_reasoning(answer.text, opened)
-        status: Status = "ok" if text and text.strip() else "empty"
+        if answer.finish_reason not in ("stop", "length"):  # "abort", "error": the engine's fault
+            error = f"the engine ended the request ({answer.finish_reason})"
+            return Response("server_error", error=error, latency=latency)
+        # Some chat templates open the model's thoughts themselves, at the end of the prompt.
+        thought = thinking.split(answer.text, self._decode(output.prompt_token_ids[-_TAIL:]))
+        status: Status = "ok" if thought.answer.strip() else "empty"
         if answer.finish_reason == "length":
             status = "truncated"
-        metrics = output.metrics
-        first = getattr(metrics, "first_token_latency", None) if metrics else None
+        first = output.metrics.first_token_latency if output.metrics else None
         return Response(
             status,
-            text=text,
-            reasoning=thought,
+            text=thought.answer,
+            reasoning=thought.reasoning,
             stop_reason=answer.finish_reason,
-            model=self.checkpoint.name,
+            model=self.checkpoint.version,
             usage=Usage(
                 input_tokens=len(output.prompt_token_ids),
                 output_tokens=len(answer.token_ids),
                 cached_tokens=output.num_cached_tokens,
             ),
             latency=latency,
-            first_token=waited + first if first else None,
+            first_token=waited + first if first and thought.reasoning is None else None,
             absent_logprob=self._absent(answer, thought),
         )
 
-    def _absent(self, answer: Any, thought: str | None) -> float | None:
-        """The log-probability that the answer begins with "-1"."""
-        if self._minus is None or not answer.logprobs:
+    def _absent(self, answer: Any, thought: thinking.Thinking) -> float | None:
+        """The log-probability that the answer begins with "-1"; None where it never came."""
+        if self._minus is None or not answer.logprobs or not thought.complete:
             return None
-        position = 0
-        if thought is not None:
-            tokenizer = self.tokenizer
-            end = tokenizer.convert_tokens_to_ids("</think>")
-            if end not in answer.token_ids:
-                return None
-            position = list(answer.token_ids).index(end) + 1
-            while (
-                position < len(answer.token_ids)
-                and not tokenizer.decode([answer.token_ids[position]]).strip()
-            ):
-                position += 1
-        if position >= len(answer.logprobs):
+        place = 0
+        if thought.start:
+            longer = range(1, len(answer.token_ids) + 1)
+            lengths = (len(self._decode(answer.token_ids[:number])) for number in longer)
+            place = next((at for at, length in enumerate(lengths) if length > thought.start), -1)
+        if not 0 <= place < len(answer.logprobs):
             return None
-        found = answer.logprobs[position].get(self._minus)
+        found = answer.logprobs[place].get(self._minus)
         return None if found is None else float(found.logprob)
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        kept = not self.params.skip_special_tokens
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=not kept))
 
     def _death(self) -> str:
         assert self._log is not None
@@ -281,24 +279,6 @@ class VLLMAdapter:
             self._warden.close()
         if self._log is not None:
             self._log.close()
-
-
-_THOUGHT = re.compile(r"\s*(?:<think>)?(.*?)</think>\s*(.*)", re.S)
-
-
-def split_reasoning(text: str, prompt: str = "") -> tuple[str | None, str]:
-    """(reasoning, answer). Some chat templates write the opening tag into the prompt.
-
-    What was cut off while thinking is all reasoning, and no answer.
-    """
-    match = _THOUGHT.fullmatch(text)
-    if match:
-        return match[1].strip(), match[2]
-    if text.lstrip().startswith("<think>"):
-        return text.lstrip().removeprefix("<think>").strip(), ""
-    if prompt.rstrip().endswith("<think>"):
-        return text.strip(), ""
-    return None, text
 
 
 def _rejected(text: str) -> Status:

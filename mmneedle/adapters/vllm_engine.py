@@ -12,17 +12,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import vllm.exceptions
+
 from mmneedle.adapters.checkpoints import Checkpoint
 from mmneedle.adapters.image_rules import PIXEL_OPTIONS
 from mmneedle.errors import UserError
 from mmneedle.types import Needs
 
-# Said before vLLM is imported, where the user has not said otherwise.
-_ENVIRONMENT = {
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_LOGGING_LEVEL": "INFO",
-    "TOKENIZERS_PARALLELISM": "false",
-}
+# Read when the engine starts; what the user has set stays.
+_ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
 RESOURCES = frozenset(
     {
         *("gpu_memory_utilization", "kv_cache_memory_bytes", "enforce_eager", "max_model_len"),
@@ -65,7 +63,7 @@ class EngineLog:
                 os.close(old)
 
     def take_loggers(self) -> None:
-        """From now on, send what vLLM's front end logs there too."""
+        """From now on, send what vLLM logs in this process there too."""
         handler = logging.FileHandler(self.path)
         for name in ("vllm", "transformers"):
             logger = logging.getLogger(name)
@@ -99,6 +97,15 @@ _FREE = re.compile(r"Free memory on device[^(]*\(([\d.]+)/([\d.]+) GiB\)")
 def out_of_memory(text: str) -> bool:
     """Whether an error is one of memory."""
     return bool(_MEMORY.search(text))
+
+
+# Newer versions have a class of their own for what a request is to blame for.
+REFUSALS: tuple[type[Exception], ...] = (
+    ValueError,
+    TypeError,
+    getattr(vllm.exceptions, "VLLMClientError", ValueError),
+)
+"""What vLLM raises where it does not take a request."""
 
 
 # --------------------------------------------------------------------------- arguments
@@ -144,9 +151,12 @@ def _value(model: str, parser: Any, action: argparse.Action, text: str) -> Any:
     words_given = text.split() if action.nargs in ("+", "*") else [text]
     argv = [option, *words_given] if len(words_given) > 1 else [f"{option}={text}"]
     try:
-        return getattr(parser.parse_args(argv), action.dest)
+        value = getattr(parser.parse_args(argv), action.dest)
     except SystemExit:
         complain("not understood")
+    if isinstance(value, str) and text[:1] in ("{", "["):  # vLLM takes it for a word
+        complain("not JSON")
+    return value
 
 
 # --------------------------------------------------------------------------- sizes
@@ -162,6 +172,8 @@ class Plan:
         self.images = checkpoint.images
         """What becomes of an image's size."""
         self.given = read_engine_args(model, given)
+        # Ours, not the renderer's, which takes no more than one where it has a cache.
+        self.threads: int | None = self.given.pop("renderer_num_workers", None)
         self.pixels = {
             name.replace("-", "_"): value
             for name, value in given.items()
@@ -226,7 +238,7 @@ class Plan:
         text = processor.dummy_inputs.get_dummy_text({"image": images})
         try:
             pictures = processor.info.parse_mm_data({"image": blank})
-        except ValueError as error:
+        except REFUSALS as error:
             raise UserError(
                 f"{self.model}: does not take {images} images ({one_line(error)}): leave out "
                 "settings with --settings, or build with fewer images"
@@ -268,6 +280,7 @@ def start(model: str, plan: Plan, needs: Sequence[Needs], log: EngineLog) -> Any
     Raises:
         UserError: it cannot serve these needs, or does not start, and why.
     """
+    log.take_loggers()
     with log.taking():
         try:
             arguments = plan.arguments(needs)
