@@ -67,7 +67,7 @@ FULL = (
     Amount(Setting(10, 8, 8), 3, 10, 40),
 )
 SMOKE = (Amount(Setting(3, 2, 2), 3, 8, 16), Amount(Setting(2, 4, 4), 2, 4, 8))
-GOALS = (  # (what, setting, against, setting, at least); the issue of each is in docs/results
+GOALS = (  # (what, setting, against, setting, at least); the outcome stands in docs/results
     ("vllm, 1 question", "n10-g2x2-k1", "one at a time", "n10-g2x2-k1", 3.0),
     ("vllm, 1 question", "n10-g2x2-k1", "roof", "n10-g2x2-k1", 0.75),
     ("vllm, 1 question", "n10-g4x4-k1", "roof", "n10-g4x4-k1", 0.75),

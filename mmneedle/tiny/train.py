@@ -8,7 +8,7 @@ What makes so small a model learn this fast:
   the caption in question, and one of layer 3 at the matching tile (or at the first token where
   nothing matches);
 - many questions a haystack: branches that share the images (`questions.py`);
-- helper heads, dropped at the end, that read a tile's attributes and place and a caption's
+- auxiliary heads, dropped at the end, that read a tile's attributes and place and a caption's
   attributes off the hidden states;
 - small haystacks first, growing with the time spent.
 
@@ -57,8 +57,8 @@ class Options(NamedTuple):
     tokens: int = 48_000
     """Of a step."""
     rate: float = 1e-3
-    helpers: float = 0.2
-    """Weight of the helper heads' losses."""
+    auxiliary: float = 0.2
+    """Weight of the auxiliary heads' losses."""
     workers: int = 13
     """Processes that draw tiles."""
     most_images: int = cp.MOST_IMAGES
@@ -107,7 +107,7 @@ class TileBank:
 
 
 class Trainee(nn.Module):
-    """The model with its helper heads."""
+    """The model with its auxiliary heads."""
 
     def __init__(self, caption_layer: int, tile_layer: int) -> None:
         super().__init__()
@@ -115,10 +115,10 @@ class Trainee(nn.Module):
         self.model = TinyModel()
         kinds = list(ATTRIBUTES.values())
         places = [cp.MOST_IMAGES, cp.MOST_CELLS, cp.MOST_CELLS]
-        self.tile_helper = nn.Linear(cp.HIDDEN, sum(kinds))
-        self.place_helper = nn.Linear(cp.HIDDEN, sum(places))
-        self.caption_helper = nn.Linear(cp.HIDDEN, sum(kinds))
-        self.needle_helper = nn.Linear(cp.HIDDEN, 8)
+        self.tile_head = nn.Linear(cp.HIDDEN, sum(kinds))
+        self.place_head = nn.Linear(cp.HIDDEN, sum(places))
+        self.caption_head = nn.Linear(cp.HIDDEN, sum(kinds))
+        self.needle_head = nn.Linear(cp.HIDDEN, 8)
         self.kinds, self.places = kinds, places
         self._initialise()
 
@@ -149,9 +149,7 @@ class Trainee(nn.Module):
         mask = tree_mask(shared, questions, length, x.device)
         asked = answer_places(batch.needle, setting.needles)
         layers = model.language_model.layers
-        losses: dict[str, Tensor] = {
-            "tile": self._attributes(self.tile_helper(visual), batch.tiles)
-        }
+        losses: dict[str, Tensor] = {"tile": self._attributes(self.tile_head(visual), batch.tiles)}
         for number, layer in enumerate(layers):
             if number == self.caption_layer:
                 losses |= self._caption_losses(batch, x[:, shared:], asked)
@@ -184,18 +182,18 @@ class Trainee(nn.Module):
         values = torch.stack(
             (cell // grid, cell % grid // setting.cols, cell % setting.cols), -1
         ).expand(len(hidden), -1, -1)
-        return sum_of_parts(self.place_helper(hidden), values, self.places)
+        return sum_of_parts(self.place_head(hidden), values, self.places)
 
     def _caption_losses(self, batch: Batch, hidden: Tensor, asked: "Asked") -> dict[str, Tensor]:
         """At captions' ends: their attributes and number; at answers: the needle's number."""
         branches = hidden.unflatten(1, batch.tokens.shape[1:])
         ends = branches.gather(2, batch.caption_end[..., None].expand(-1, -1, -1, cp.HIDDEN))
-        losses = {"caption": self._attributes(self.caption_helper(ends), batch.captions)}
+        losses = {"caption": self._attributes(self.caption_head(ends), batch.captions)}
         if batch.setting.needles > 1:
             numbers = torch.arange(batch.setting.needles, device=hidden.device)
-            at_ends = self.needle_helper(ends).float().flatten(0, 2)
+            at_ends = self.needle_head(ends).float().flatten(0, 2)
             index = asked.place[..., None].expand(-1, -1, -1, cp.HIDDEN)
-            at_answers = self.needle_helper(branches.gather(2, index)).float().flatten(0, 2)
+            at_answers = self.needle_head(branches.gather(2, index)).float().flatten(0, 2)
             losses["needle"] = fn.cross_entropy(
                 at_ends, numbers.expand(batch.captions.shape).flatten()
             ) + fn.cross_entropy(at_answers, asked.needle.flatten(), ignore_index=-1)
@@ -219,10 +217,10 @@ class Losses(NamedTuple):
     logits: Tensor
     """[B, Q, L, vocabulary]."""
 
-    def total(self, helpers: float) -> Tensor:
+    def total(self, auxiliary: float) -> Tensor:
         """The loss to minimise."""
         main = ("answer", "look_tile", "look_caption")
-        weights = {name: 1.0 if name in main else helpers for name in self.parts}
+        weights = {name: 1.0 if name in main else auxiliary for name in self.parts}
         return torch.stack([weights[name] * loss for name, loss in self.parts.items()]).sum()
 
 
@@ -359,7 +357,7 @@ def train(out: Path, device: str, options: Options, tell: Callable[[dict[str, An
         with torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda"):
             losses = trainee(batch, bank.patches(setting, batch.tiles))
         optimizer.zero_grad(set_to_none=True)
-        losses.total(options.helpers).backward()
+        losses.total(options.auxiliary).backward()
         nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
         optimizer.step()
         asked += batch.tokens.shape[0] * batch.tokens.shape[1]
