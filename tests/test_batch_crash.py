@@ -27,12 +27,12 @@ ALL = {sample_id(SMALL, index) for index in range(SAMPLES)}
 
 NURSERY = """
 import json, os, sys, time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from batch_runs import run
 from fakes import FakeDataSet
 from mmneedle import intake
-from mmneedle.adapters import create
 from mmneedle.adapters.batches import Limits
 from mmneedle.errors import UserError
 
@@ -53,7 +53,8 @@ def child(folder, provider, url, samples, pause):
     print(summary)
     sys.exit(bool(summary.missing))
 
-create(sys.argv[1] + "/m").batches()  # imports what children need
+with suppress(SystemExit):
+    child(sys.argv[1] + "/warm-up", *sys.argv[2:], 2, 0.0)  # SDKs make much when first used
 for line in sys.stdin:
     out, *arguments = json.loads(line)
     pid = os.fork()
@@ -67,13 +68,13 @@ for line in sys.stdin:
 
 
 class Nursery:
-    """A process that has imported everything and forks runs, one at a time: importing an SDK takes
-    longer than a run."""
+    """A process that has done a run and forks others, one at a time: importing an SDK and using it
+    for the first time takes longer than all of them."""
 
     def __init__(self, server: BatchServer, folder: Path) -> None:
         self.server, self.out = server, folder / "out"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", NURSERY, server.provider],
+            [sys.executable, "-c", NURSERY, str(folder), server.provider, server.url],
             cwd=Path(__file__).parent,
             env=os.environ | {server.variable: KEY},
             stdin=subprocess.PIPE,
@@ -83,6 +84,8 @@ class Nursery:
         assert self.process.stdin and self.process.stdout
         self.orders, self.reports = self.process.stdin, self.process.stdout
         self.pid = 0
+        assert self.reports.readline().startswith("2 of 2 samples answered")
+        forget(server)
 
     def start(self, folder: Path, pause: float = 0.0) -> None:
         """Fork a run."""
@@ -106,18 +109,29 @@ class Nursery:
         self.reports.close()
 
 
-@pytest.fixture
-def nursery(server: BatchServer, tmp_path: Path) -> Iterator[Nursery]:
-    nursery = Nursery(server, tmp_path)
-    yield nursery
-    nursery.close()
+def forget(server: BatchServer) -> None:
+    server.asked.clear()
+    server.made.clear()
+    server.files.clear()
 
 
-@pytest.fixture(params=SERVERS, ids=lambda kind: kind.provider)
-def server(request: pytest.FixtureRequest) -> Iterator[BatchServer]:
+@pytest.fixture(scope="module", params=SERVERS, ids=lambda kind: kind.provider)
+def nursery(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Nursery]:
     with request.param() as server:
-        yield server
-        assert not server.wrongs
+        nursery = Nursery(server, tmp_path_factory.mktemp("nursery"))
+        yield nursery
+        nursery.close()
+
+
+@pytest.fixture
+def server(nursery: Nursery) -> Iterator[BatchServer]:
+    server = nursery.server
+    forget(server)
+    server.held, server.fault, server.after = False, lambda call: None, lambda call: None
+    yield server
+    assert not server.wrongs
 
 
 def check(folder: Path, server: BatchServer) -> None:
@@ -183,12 +197,10 @@ def test_killed_at_any_time(server: BatchServer, nursery: Nursery, tmp_path: Pat
     nursery.start(tmp_path / "whole")
     assert nursery.wait()[0] == 0
     whole = time.monotonic() - began
-    server.asked.clear()
-    server.made.clear()
-    server.files.clear()
-    for part in range(1, 16):
+    forget(server)
+    for part in range(1, 12):
         nursery.start(tmp_path / "run")
-        time.sleep(whole * part / 16)
+        time.sleep(whole * part / 12)
         with suppress(ProcessLookupError):  # the parts before did all of it
             nursery.send(signal.SIGKILL)
         nursery.wait()
