@@ -6,7 +6,7 @@
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
 import msgspec
@@ -93,25 +93,27 @@ def read_robust(text: str | None, setting: Setting) -> tuple[Answer, ...]:
       one cell an image, an image's label is enough, and so is a single number that stands alone.
     - "-1", all three numbers -1 or null, or words such as "none of the subimages match". A -1
       beside other numbers is neither.
-    - A cell that the text rules out ("not 1, 2, 3", "rather than ...") is not mentioned, nor one
-      counted from the other end ("second row from the bottom").
+    - A cell that the text rules out ("not 1, 2, 3", "I excluded ...") is not mentioned, nor one
+      counted from the other end ("second row from the bottom"). One whose image, row or column is
+      left open ("image 3 or image 5") is unparsed.
 
     Numbers that lie outside of the haystack are read all the same; those of more than 18 digits as
     10**18.
 
     One needle. The most explicit mentions decide: those after "final answer" (or in \\boxed, in
-    <answer>), else those that are all their line or sentence says, else those after "answer:",
-    "the answer is", "therefore", else all. They must agree, and no later mention that is explicit
-    or takes something back ("wait", "actually") may disagree; otherwise the answer is unparsed. A
-    cell that is offered only as a guess ("closest", "if I had to guess") counts for nothing beside
-    a plain answer in figures: "-1, but if I had to guess 1, 2, 3" is absent. Beside an absence
-    said only in words it leaves the answer unparsed.
+    <answer>), else those that are all their line or sentence says, else those after "answer:", "the
+    answer is", "therefore", else all. They must agree, and no later mention that is explicit or has
+    second thoughts ("wait", "sorry, I meant", "on closer inspection") may disagree; otherwise the
+    answer is unparsed. A cell that is offered only as a guess ("closest", "if I had to guess")
+    counts for nothing beside a plain answer in figures: "-1, but if I had to guess 1, 2, 3" is
+    absent. Beside an absence said only in words it leaves the answer unparsed.
 
-    Several needles. After "final answer" if there is one: a line that holds an answer for each;
-    else answers by the number of their caption ("Caption_2: -1", "2. -1", {"2": ...}), a missing
-    one unparsed; else lines that hold nothing but answers, in order, missing ones at the end
-    unparsed; else all mentions, if there is one for each. One absence for all makes all absent.
-    More answers than needles, or captions that were not asked about, and none is read.
+    Several needles. After "final answer" if there is one (or in the last boxes, where each needle
+    has its own): a line that holds an answer for each; else answers by the number of their caption
+    ("Caption_2: -1", "2. -1", {"2": ...}), a missing one unparsed; else lines that hold nothing but
+    answers, in order, missing ones at the end unparsed; else all mentions, if there is one for
+    each. One absence for all makes all absent. More answers than needles, or captions that were not
+    asked about, and none is read.
     """
     plain = clean(text or "", setting)
     said = _stated(plain, find(plain, setting), setting.needles)
@@ -128,7 +130,7 @@ def is_refusal(text: str | None) -> bool:
 def _stated(plain: str, mentions: Sequence[Mention], needles: int) -> list[Mention]:
     """Mentions that the text stands by: none ruled out, no guess beside a plain answer."""
     words_count = not vocabulary.REFUSED.search(plain)
-    said = [one for one in mentions if (words_count or one.figures) and not _negated(plain, one)]
+    said = [one for one in _not_negated(plain, mentions) if words_count or one.figures]
     if needles > 1:
         return said
     guesses = [one.figures and _guessed(plain, one) for one in said]
@@ -138,9 +140,20 @@ def _stated(plain: str, mentions: Sequence[Mention], needles: int) -> list[Menti
     return plainly or said
 
 
-def _negated(plain: str, one: Mention) -> bool:
-    before = vocabulary.NEGATED_BEFORE.search(plain, max(0, one.start - 60), one.start)
-    return one.figures and bool(before or vocabulary.NEGATED_AFTER.match(plain, one.end))
+def _not_negated(plain: str, mentions: Sequence[Mention]) -> Iterator[Mention]:
+    """Mentions that are not ruled out: "I ruled out 1, 2, 3 and 2, 1, 1" mentions neither."""
+    ruled_out_to = -1
+    for one in mentions:
+        near = max(0, one.start - 60)
+        again = ruled_out_to >= 0 and vocabulary.AND.fullmatch(plain, ruled_out_to, one.start)
+        before = vocabulary.RULED_OUT.search(plain, near, one.start)
+        if one.figures and (before or again):
+            ruled_out_to = one.end
+            continue
+        ruled_out_to = -1
+        before = vocabulary.NEGATED_BEFORE.search(plain, near, one.start)
+        if not (one.figures and (before or vocabulary.NEGATED_AFTER.match(plain, one.end))):
+            yield one
 
 
 def _guessed(plain: str, one: Mention) -> bool:
@@ -184,16 +197,21 @@ class _Weight(IntEnum):
     """How explicit a mention is."""
 
     PASSING = 0
-    MARKED = 1
-    ALONE = 2
-    FINAL = 3
+    SECOND_THOUGHT = 1
+    MARKED = 2
+    ALONE = 3
+    FINAL = 4
 
 
 def _weigh(plain: str, said: Sequence[Mention]) -> list[_Weight]:
     sentences = _Stretches(plain, said, _SENTENCE_END)
     weights = [_Weight.ALONE if sentences.bare[s] else _Weight.PASSING for s in sentences.of]
     starts = [one.start for one in said]
-    for pattern, weight in ((vocabulary.WEAK, _Weight.MARKED), (vocabulary.STRONG, _Weight.FINAL)):
+    for pattern, weight in (
+        (vocabulary.SECOND_THOUGHT, _Weight.SECOND_THOUGHT),
+        (vocabulary.WEAK, _Weight.MARKED),
+        (vocabulary.STRONG, _Weight.FINAL),
+    ):
         for mark in pattern.finditer(plain):
             first = bisect_left(starts, mark.end())
             if first == len(said) or not _reaches(plain, mark.end(), starts[first]):
@@ -223,7 +241,7 @@ def _decide(plain: str, said: Sequence[Mention]) -> Answer:
     decisive = {
         one.values
         for i, (one, weight) in enumerate(zip(said, weights, strict=True))
-        if weight == top or (i > last and weight >= _Weight.MARKED)
+        if weight == top or (i > last and weight >= _Weight.SECOND_THOUGHT)
     }
     if len(decisive) != 1:
         return UNPARSED
@@ -235,11 +253,8 @@ def _decide(plain: str, said: Sequence[Mention]) -> Answer:
 
 
 def _decide_several(plain: str, said: list[Mention], needles: int) -> tuple[Answer, ...]:
-    for mark in reversed(list(vocabulary.STRONG.finditer(plain))):
-        if said and said[-1].start >= mark.end():
-            plain = " " * mark.end() + plain[mark.end() :]
-            said = [one for one in said if one.start >= mark.end()]
-            break
+    start, said = _finally(plain, said, needles)
+    plain = " " * start + plain[start:]
     said = _once_a_part(plain, said)
     if not said:
         return (UNPARSED,) * needles
@@ -250,6 +265,26 @@ def _decide_several(plain: str, said: list[Mention], needles: int) -> tuple[Answ
         or _in_order(lines, said, needles)
         or (UNPARSED,) * needles
     )
+
+
+def _finally(plain: str, said: list[Mention], needles: int) -> tuple[int, list[Mention]]:
+    """Where the final answer begins, and its mentions."""
+    boxes = list(vocabulary.BOXED.finditer(plain))
+    edges = [*(mark.start() for mark in boxes), len(plain)][1:]
+    inside: list[Mention] = []
+    for mark, edge in zip(reversed(boxes), reversed(edges), strict=True):
+        end = plain.find("\n", mark.end(), edge)
+        end = edge if end < 0 else end
+        inside = [one for one in said if mark.end() <= one.start < end] + inside
+        if (count := sum(len(one.values) for one in inside)) >= needles:
+            if count == needles and mark != boxes[-1]:  # a box for each
+                # What stands before the first box on its line may say which caption it is about.
+                return plain.rfind("\n", 0, mark.start()) + 1, inside
+            break
+    for mark in reversed(list(vocabulary.STRONG.finditer(plain))):
+        if said and said[-1].start >= mark.end():
+            return mark.end(), [one for one in said if one.start >= mark.end()]
+    return 0, said
 
 
 def _once_a_part(plain: str, said: Sequence[Mention]) -> list[Mention]:

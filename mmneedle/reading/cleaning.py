@@ -63,7 +63,7 @@ _FIRST_STEPS = [
     (re.compile(pattern), plain)
     for pattern, plain in (
         (r"<\|[^|>\n]{0,40}\|>|</?s>|\[/?inst\]", "\n"),  # chat templates' own marks
-        (r"<answer>|<final_answer>|\\boxed ?\{", "\nfinal answer: "),
+        (r"<answer>|<final_answer>|\\boxed ?\{", "\nfinal answer (boxed): "),
         (r"</(?:final_)?answer>", "\n"),
         (r"\\n(?![a-z])", "\n"),
         (r"\\(?:[a-z]+|[^a-z])", " "),  # LaTeX commands
@@ -123,6 +123,11 @@ _LISTED = re.compile(
     r"""none|not |bild|fila|zeile|第|the |in |first|second))""",
     re.MULTILINE,
 )
+_LISTED_ON = re.compile(
+    r"""([;,)\]}"'] ?|(?<=[0-9]) )\(?([0-9]{1,2})(?:[.:](?: |(?=[(\[{]))|\) ?)"""
+    r"""(?=[("'\[{ ]*(?:-1\b|[0-9]+ ?,|ima|index|row|no |none|the ))"""
+)
+"""A further number of a list that goes on in its line."""
 _LISTED_ALONE = re.compile(r"""^ ?\(?[0-9]{1,2}[.)] ?(?=[("'\[]*(?:-1\b|[0-9]+ ?, ?[0-9]))""")
 
 
@@ -137,8 +142,14 @@ def clean(text: str, setting: Setting) -> str:
         text = _LISTED_ALONE.sub("", _CAPTION_LINE.sub("", text))
     else:
         text = _THREE_APART.sub(_WITH_COMMAS, text)
-        text = _LISTED.sub(r"caption_\1: ", text)
+        text = "\n".join(map(_numbered, text.split("\n")))
     return text
+
+
+def _numbered(line: str) -> str:
+    """ "1. 1, 2, 3; 2. -1" with its numbers as those of captions."""
+    line, found = _LISTED.subn(r"caption_\1: ", line)
+    return _LISTED_ON.sub(r"\1caption_\2: ", line) if found else line
 
 
 def _after_thinking(text: str) -> str:

@@ -196,6 +196,13 @@ class _Reading:
         several = self._text(last + 1) in words.OR and self._kind(last + 2) == "number"
         if several and not self._cjk_label(last + 3):
             value = None
+        before = first - 2  # "the third or fifth image"
+        if (
+            self._text(first - 1) in words.OR
+            and self._kind(before) in ("number", "ordinal")
+            and before not in self.taken
+        ):
+            value = None
         if words.BACKWARDS.match(self.text, self.tokens[last].end):
             value = None
         return _Value(axis, value, first, last, loose)
@@ -264,10 +271,25 @@ class _Group:
         self.first = self.last = 0
         """Tokens."""
         self.bare_pair = self.loose = False
+        self.newest: words.Axis | None = None
+
+    def _other(self, value: _Value) -> bool:
+        """Whether it is another way to say what was said last: "image 3 or image 5"."""
+        between = [token.text for token in self.reading.tokens[self.last + 1 : value.first]]
+        return (
+            bool(self.values)
+            and value.axis == self.newest
+            and self.values[value.axis] != value.value
+            and any(text in words.OR for text in between)
+            and all(text in words.OR or text in words.OF or text in ("(", ",") for text in between)
+        )
 
     def add(self, value: _Value) -> list[Mention]:
         """Take a labelled number in; what it closes comes back."""
         closed: list[Mention] = []
+        if self._other(value):
+            self.values[value.axis], self.last = None, value.last
+            return closed
         if self.values:
             between = self.reading.tokens[self.last + 1 : value.first]
             again = value.axis in self.values and (
@@ -281,7 +303,7 @@ class _Group:
         if not self.values:
             self.first = value.first
         self.values[value.axis] = value.value
-        self.last = value.last
+        self.newest, self.last = value.axis, value.last
         self.loose = self.loose or value.loose
         return closed
 
@@ -294,7 +316,7 @@ class _Group:
             self.first, self.bare_pair = first, True
         row, column = (self.reading.tokens[i].value for i in (first, last))
         self.values |= {"row": row, "column": column}
-        self.last = last
+        self.newest, self.last = None, last
         return closed
 
     def close(self) -> list[Mention]:

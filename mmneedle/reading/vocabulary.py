@@ -108,7 +108,7 @@ FILLER = _set(
     sub subimage subimages tile cell panel grid location position located coordinate coordinates
     found match matches matching matched best corresponds corresponding described provided given
     caption captions would be should which image images row column index idx number respectively
-    found json xml yaml text markdown plaintext latex
+    found json xml yaml text markdown plaintext latex boxed
     """
 )
 """Words beside an answer that leave a sentence nothing but that answer."""
@@ -241,10 +241,21 @@ WEAK = re.compile(
     r"""\b(?:answer|solution|response|result|conclusion|output)s?(?: ?['"]? ?[:=]"""
     r"| is\b| are\b| would be\b| should be\b)"
     r"|\b(?:therefore|thus|hence|in conclusion|consequently|in summary)\b"
-    r"|\b(?:actually|correction|on second thought|scratch that|wait|my mistake|i was wrong)\b"
     r"|答案|回答|答え|정답|\brespuesta\b|\bréponse\b|\bantwort\b|\brisposta\b|\bresposta\b|ответ"
 )
-"""What follows is an answer, or takes an answer back."""
+"""What follows is an answer."""
+
+BOXED = re.compile(r"\nfinal answer \(boxed\): ")
+"""What cleaning makes of \\boxed{ and <answer>: one of several may hold one needle's answer."""
+
+SECOND_THOUGHT = re.compile(
+    r"\b(?:actually|correction|corrected|on second thoughts?|scratch that|wait|my mistake|my bad|"
+    r"i was wrong|sorry|apologies|apologi[sz]e|oops|i meant|(?:up)?on (?:a )?(?:closer|further|"
+    r"second|careful|re-?) ?(?:inspection|examination|look|review|analysis|consideration)|"
+    r"looking (?:again|closer|more closely)|let me (?:correct|revise)|i (?:correct|take) (?:myself|"
+    r"that back))\b"
+)
+"""What follows may take back what was said before."""
 
 HEDGE = re.compile(
     r"\b(?:if i (?:had|have|were|was) to|guess|closest|nearest|might be|may be|could be|possibly|"
@@ -256,10 +267,19 @@ NEGATED_BEFORE = re.compile(
     r"(?:\b(?:not(?! sure| certain| only| entirely)|unlike|rather than|instead of|except(?: for)?|"
     r"other than|than|neither|nor)|n't) (?:(?!but\b)[a-z']+ ){0,4}$"
 )
+RULED_OUT = re.compile(
+    r"\b(?:rul(?:ed?|ing) out|(?:exclud|eliminat|dismiss|reject|discard)(?:e|ed|ing)?|"
+    r"discount(?:ed)?) (?:(?:the|also|both|cells?|tiles?|sub ?images?|locations?|positions?|"
+    r"""candidates?|options?) ){0,3}["'(\[]{0,3}$"""
+)
 NEGATED_AFTER = re.compile(
-    r"""['")\]]{0,9} ?(?:is|does|do|did|was|are|can|could)(?: not|n't| n't)\b"""
+    r"""['")\]]{0,9} ?(?:(?:is|does|do|did|was|are|can|could)(?: not|n't| n't)\b"""
+    r"|(?:is|was|are|were|can be|could be|must be|has been|have been) "
+    r"(?:ruled out|excluded|eliminated|dismissed|rejected|discarded|discounted)\b)"
 )
 """A cell that the text rules out."""
+AND = re.compile(r"""['")\]]{0,3},? (?:and|or|nor|as well as) ["'(\[]{0,3}""")
+"""Between two cells of which the same is said."""
 
 HEADER = re.compile(
     r"\b(index|image|row|col(?:umn)?)['\"]? ?[,|/] ?['\"]?(index|image|row|col(?:umn)?)"
