@@ -123,6 +123,8 @@ class BatchEvaluation:
         """Then (time.monotonic) it is tried again, if no batch has ended before."""
         self.closing: str | None = None
         """Why no more is sent; what is at the provider is still waited for."""
+        self.refused_since: float | None = None
+        """Since then (time.monotonic) the provider has taken nothing and answered nothing."""
         self.barren = self.refusals = 0
         self.pause = poll[0]
 
@@ -162,7 +164,7 @@ class BatchEvaluation:
 
     def _go_on(self) -> None:
         """Take up the batches that earlier commands left at the provider."""
-        by_batch: dict[str | None, set[str]] = {}
+        by_batch: dict[str | None, Work] = {}
         for submission in self.batches.open.values():
             work = self.work[submission.token] = Work(unsure=submission.batch is None)
             work.listed_by = time.monotonic() + self.settle
@@ -173,10 +175,13 @@ class BatchEvaluation:
             self.summary.submitted += submission.requests
             self.round.sent = True
             if submission.batch:
-                by_batch[submission.batch] = work.recorded
+                by_batch[submission.batch] = work
         if by_batch:  # the process that was taking one in may have been killed
             for record in Run(self.log.header, [self.log.folder]).records():
-                by_batch.get(record.response.batch, set()).add(record.sample)
+                if record.response.batch in by_batch:
+                    work = by_batch[record.response.batch]
+                    work.recorded.add(record.sample)
+                    work.answered |= record.response.status not in RETRYABLE
 
     async def _loop(self) -> None:
         if self.cancel:
@@ -188,7 +193,7 @@ class BatchEvaluation:
             if self.batches.open:
                 ended = [await self._look_after(each) for each in list(self.batches.open.values())]
                 if any(ended):
-                    self.full, self.refusals, self.pause = None, 0, self.poll[0]
+                    self.full, self.refused_since, self.pause = None, None, self.poll[0]
                 elif self.wait:
                     await self.patience.sleep(self.pause)
                     self.pause = min(self.pause * 1.5, self.poll[1])
@@ -197,7 +202,7 @@ class BatchEvaluation:
             elif self.closing:
                 return
             elif self.full:  # and nothing of ours is in the way
-                await self.patience.bear(self.full)
+                await self.patience.sleep(max(0.0, self.full_until - time.monotonic()))
                 self.full = None
             elif not self.round.done or self.round.sent:
                 self.round = Round(chosen(self.log, self.dataset, self._wanted))
@@ -281,24 +286,35 @@ class BatchEvaluation:
         if response.status in ("rate_limited", "too_long"):
             if response.status == "too_long" and submission.requests == 1:
                 raise self._user_error(response)
-            if response.status == "too_long" or not self.batches.open:
+            smaller = response.status == "too_long" or not self.batches.open
+            if smaller:
                 self.packer.most = max(1, submission.requests // 2)
             if response.status == "rate_limited":
-                self.refusals += 1
-                wait = max(response.retry_after or 0.0, self.poll[1] * min(self.refusals, 10))
-                self.full, self.full_until = response, time.monotonic() + wait
+                self._hold_back(response, soon=smaller and submission.requests > 1)
         elif response.status in RETRYABLE:
             self._judge(response)
         else:
             raise self._user_error(response)
 
+    def _hold_back(self, response: Response, *, soon: bool) -> None:
+        """Send nothing for a while. Raises LeaveError when that has gone on for too long."""
+        now = time.monotonic()
+        if self.refused_since is None:
+            self.refused_since, self.refusals = now, 0
+        self.refusals += 1
+        if not self.batches.open and now > self.refused_since + self.patience.seconds:
+            raise LeaveError(f"given up: {response.status}: {response.error}")
+        own = self.poll[0] if soon else self.poll[1] * min(self.refusals, 10)
+        self.full, self.full_until = response, now + max(response.retry_after or 0.0, own)
+
     def _drop(self, submission: Submission, why: str) -> None:
+        work = self.work.pop(submission.token)
         with self.batches.records(submission) as records:
             for record in records:
-                self.table.back(record, asked=False)
+                self.table.back(record, asked=record.sample in work.recorded)
         self.batches.dropped(submission, why)
         self.summary.submitted -= submission.requests
-        self.ledger.release(self.work.pop(submission.token).held)
+        self.ledger.release(work.held)
 
     async def _cancel(self) -> None:
         """Ask the provider to leave what it has not begun."""
@@ -320,7 +336,7 @@ class BatchEvaluation:
     # ---------------------------------------------------------------- taking in
 
     async def _look_after(self, submission: Submission) -> bool:
-        """See how a submission stands and take in what has come of it; whether that is all."""
+        """See how a submission stands and take in what has come of it; whether it was answered."""
         if submission.batch is None:
             await self._place(submission)
             if submission.batch is None:
@@ -342,7 +358,7 @@ class BatchEvaluation:
             return False
         if state.refused:
             await self._take_refusal(submission, state.refused, state.refused_lines)
-            return True
+            return False
         return await self._collect(submission, state)
 
     async def _take_refusal(

@@ -395,6 +395,8 @@ def test_lines_that_are_refused(openai: OpenAIBatchServer, tmp_path: Path) -> No
     assert summary.by_status == {"ok": 19, "bad_request": 1}
     assert made(openai) == 2
     assert statuses(tmp_path, SMALL, 5) == ["bad_request"]
+    again = run(openai, tmp_path, DATA, plan={SMALL.name: (0, 20)}, retry_failed=True)
+    assert (again.sent, again.missing, made(openai)) == (1, 1, 3)
 
 
 def test_no_such_model(openai: OpenAIBatchServer, tmp_path: Path) -> None:
@@ -419,6 +421,19 @@ def test_more_tokens_than_may_wait(openai: OpenAIBatchServer, tmp_path: Path) ->
     assert openai.asked == Counter(ALL)
     sizes = [len(made.keys) for made in openai.made if made.state == "ended"]
     assert sum(sizes) == 24 and max(sizes) <= 5
+
+
+def test_nothing_may_wait_at_all(openai: OpenAIBatchServer, tmp_path: Path) -> None:
+    error = {"code": "token_limit_exceeded", "line": None, "message": "Enqueued token limit"}
+    openai.refuse = lambda asks: [error]
+    summary = run(openai, tmp_path, DATA, patience=0.3)
+    assert "given up: rate_limited: token_limit_exceeded: Enqueued token limit" in str(summary)
+    sizes = [len(each.keys) for each in openai.made]
+    assert sizes[0] == 24 and sizes[-1] <= 12
+    assert sizes == sorted(sizes, reverse=True)
+    assert not records(tmp_path)
+    openai.refuse = lambda asks: []
+    assert not run(openai, tmp_path, DATA).missing
 
 
 def test_too_many_batches_at_once(server: BatchServer, tmp_path: Path) -> None:
