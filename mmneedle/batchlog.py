@@ -145,7 +145,15 @@ class BatchLog:
 
     def records(self, submission: Submission) -> "Records":
         """What the answers of a submission are put into. Raises UserError if that is damaged."""
-        return Records(self._records_of(submission))
+        path = self._records_of(submission)
+        records = Records(path)
+        if len(records.places) != submission.requests:
+            raise UserError(
+                f"{path}: holds {len(records.places)} records of {submission.requests}, so the "
+                "batch's answers cannot be taken in: bring the whole file back, or remove the "
+                "run's batches.jsonl to ask anew"
+            )
+        return records
 
     def close(self) -> None:
         """Let go of the file."""

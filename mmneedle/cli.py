@@ -93,7 +93,7 @@ def demo(
         "demo-output"
     ),
 ) -> None:
-    """Do the whole job offline: build, run baselines, score, report."""
+    """Do the whole job offline: build, ask a real model and baselines, score, report."""
     from mmneedle.demo import demo as run_demo
 
     run_demo(out)

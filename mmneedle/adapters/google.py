@@ -169,7 +169,7 @@ def _connect(
 ) -> tuple[genai.Client, httpx2.AsyncClient]:
     http = httpx2.AsyncClient(
         auth=url.auth,
-        follow_redirects=True,
+        follow_redirects=False,  # another host would get the key
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
     )
     client = genai.Client(

@@ -305,9 +305,28 @@ def _read(path: Path) -> _File:
 
 def _decode(content: bytes) -> _File:
     file = msgspec.toml.decode(content, type=_File)
+    _check_numbers(msgspec.toml.decode(content))
     for entry in file.models:
         if entry.source is not None and entry.source not in file.sources:
             raise ValueError(f"no source {entry.source!r} for {', '.join(entry.match)}")
         if entry.auto is not None and entry.auto not in (entry.details or {}):
             raise ValueError(f"auto is {entry.auto!r}, which is no detail, for {entry.match[0]}")
     return file
+
+
+_NOT_ZERO = {"patch", "tile", "factor", "multiplier", "characters_per_token", "fit"}
+
+
+def _check_numbers(value: Any, key: str = "") -> None:
+    """Raise ValueError at a number that no rule can count with."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_numbers(inner, name)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_numbers(inner, key)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        if not 0 <= value < 1e15 or (key in _NOT_ZERO and not value):
+            raise ValueError(f"{key} is {value}, not a number above 0")
+        if key == "batch" and value > 1:
+            raise ValueError(f"batch is {value}, not a share from 0 to 1")

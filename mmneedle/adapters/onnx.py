@@ -23,7 +23,7 @@ from mmneedle.types import Needs, Request, Response, Usage
 
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "max_tokens": options.whole(1),
-    "threads": options.whole(1),
+    "threads": options.whole(1, 1024),
     "logprobs": options.one_of(("True", "true", "1")),
 }
 

@@ -180,6 +180,7 @@ class OpenAIAdapter:
             timeout=httpx2.Timeout(timeout, connect=CONNECT_TIMEOUT),
             http_client=openai.DefaultAsyncHttpxClient(
                 auth=url.auth,
+                follow_redirects=False,  # another host would get the key of Azure's header
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
                 transport=DirectTransport() if direct and url.direct else None,
             ),

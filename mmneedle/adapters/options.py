@@ -56,16 +56,17 @@ def number(low: float, high: float = float("inf")) -> Callable[[Any], float]:
     return convert
 
 
-def whole(low: int) -> Callable[[Any], int]:
-    """A converter to a whole number from low up."""
+def whole(low: int, high: int | None = None) -> Callable[[Any], int]:
+    """A converter to a whole number from low up, or to high."""
 
     def convert(value: Any) -> int:
         try:
             result = int(str(value))
         except ValueError:
             result = low - 1
-        if result < low:
-            raise ValueError(f"not a whole number from {low} up")
+        if result < low or (high is not None and result > high):
+            reach = "up" if high is None else f"to {high}"
+            raise ValueError(f"not a whole number from {low} {reach}")
         return result
 
     return convert

@@ -12,6 +12,7 @@ import msgspec
 from mmneedle.types import RETRYABLE, Response, Status
 
 _T = TypeVar("_T")
+_MOST = 2**53  # no count of tokens is so large
 
 _KINDS: tuple[tuple[Status, str], ...] = (
     (
@@ -120,9 +121,15 @@ def decode(content: bytes) -> Any:
 
 
 def get(container: Any, key: str, kind: type[_T]) -> _T | None:
-    """container[key] if that is there and of this kind."""
+    """container[key] if that is there and of this kind; a count only if it can be one."""
     value = container.get(key) if isinstance(container, dict) else None
+    if kind is int and (isinstance(value, bool) or not _is_count(value)):
+        return None
     return value if isinstance(value, kind) else None
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value < _MOST
 
 
 def items(container: Any, key: str) -> list[dict[str, Any]]:
