@@ -181,6 +181,7 @@ BODY = completion().body
 REPLIES: list[tuple[Reply, str]] = [
     (completion("1, 2", finish="length"), "truncated"),
     (completion(None, finish="length"), "truncated"),
+    (completion("1, 2, 1", finish="MAX_TOKENS"), "truncated"),
     (completion(None), "empty"),
     (completion(" \n"), "empty"),
     (completion("", tool_calls=[]), "empty"),

@@ -11,6 +11,10 @@ _ABSENT = "-1"
 _LEAST = 1e-12  # a probability that stands for less than any server tells
 
 
+_CUT_OFF = {"length", "max_tokens", "model_length", "max_output_tokens"}
+"""Reasons to stop that compatible servers give for an answer that was cut off."""
+
+
 def read_chat(content: bytes) -> Response:
     """What a chat completion says."""
     body = decode(content)
@@ -33,7 +37,7 @@ def read_chat(content: bytes) -> Response:
     status: Status
     if refusal or stop == "content_filter":
         status = "refused"
-    elif stop == "length":
+    elif stop and stop.lower() in _CUT_OFF:
         status = "truncated"
     else:
         status = "ok" if text and text.strip() else "empty"
