@@ -133,7 +133,6 @@ class VLLMAdapter:
         except UserError:
             self._warden.close()
             raise
-        self._log.take_loggers()  # again: the engine's start has set them up anew
         self.tokenizer = self.engine.renderer.get_tokenizer()
         template: dict[str, Any] = {}
         if self.reasoning is not None:

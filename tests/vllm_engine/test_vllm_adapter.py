@@ -128,22 +128,6 @@ def test_pixels_that_were_let_go_are_sent_again(engine: Engine, requests: list[R
     assert {a.status for a in first + again} == {"ok"}
 
 
-def test_a_tokenizer_that_another_thread_has_is_waited_for(
-    engine: Engine, requests: list[Request], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    work = engine.adapter.inputs.work
-    original, failures = work._processor.apply, [RuntimeError("Already borrowed")] * 3
-
-    def apply(*given: object) -> object:
-        if failures:
-            raise ValueError("Failed to apply the processor") from failures.pop()
-        return original(*given)
-
-    monkeypatch.setattr(work._processor, "apply", apply)
-    assert work.prepare(requests[0], "x").items
-    assert not failures
-
-
 # --------------------------------------------------------------------------- limits
 
 

@@ -100,8 +100,6 @@ def test_a_run_outlives_its_engine_and_its_own_end(scenes: DataSet, tmp_path: Pa
     out, err = process.communicate()
     assert process.returncode == 1, (out, err)
     assert "stopped by hand" in out
-    assert "vllm" not in err.replace(MODEL, "").lower()  # it keeps what it logs to itself
-    assert len(out.splitlines()) == 1
     assert not alive(workers)
     assert not list(tmp_path.glob("mmneedle-vllm-*"))
 
