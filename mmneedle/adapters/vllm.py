@@ -119,7 +119,6 @@ class VLLMAdapter:
         self._numbers = itertools.count()
         self._log: EngineLog | None = None
         self._warden: Warden | None = None
-        self._dead = False
         self.engine: Any = None
         self.inputs: Inputs | None = None
         self.tokenizer: Any = None
@@ -130,8 +129,10 @@ class VLLMAdapter:
         self._warden = Warden()
         try:
             self.engine = start(self.model, self.plan, needs, self._log)
-        except UserError:
+        except UserError as error:
             self._warden.close()
+            if str(self._log.path) not in str(error):
+                self._log.close()
             raise
         self.tokenizer = self.engine.renderer.get_tokenizer()
         template: dict[str, Any] = {}
@@ -245,7 +246,6 @@ class VLLMAdapter:
 
     def _death(self) -> str:
         assert self._log is not None
-        self._dead = True
         cause = self._log.cause()
         advice = (
             "give --engine-arg gpu_memory_utilization=0.8, max_num_seqs=16 or "
@@ -253,7 +253,7 @@ class VLLMAdapter:
             if out_of_memory(cause)
             else "its log tells more"
         )
-        path = self._log.keep()
+        path, self._log = self._log.path, EngineLog()  # this one is kept
         return (
             f"{self.model}: the engine died ({cause or 'without a word'}); {advice}; finished "
             f"answers are safe, the same command goes on from here (log: {path})"
@@ -277,7 +277,7 @@ class VLLMAdapter:
             await asyncio.to_thread(engine.shutdown)
         if self._warden is not None:
             self._warden.close()
-        if self._log is not None and not self._dead:
+        if self._log is not None:
             self._log.close()
 
 
