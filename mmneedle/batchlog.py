@@ -145,15 +145,7 @@ class BatchLog:
 
     def records(self, submission: Submission) -> "Records":
         """What the answers of a submission are put into. Raises UserError if that is damaged."""
-        path = self._records_of(submission)
-        records = Records(path)
-        if len(records.places) != submission.requests:
-            raise UserError(
-                f"{path}: holds {len(records.places)} records of {submission.requests}, so the "
-                "batch's answers cannot be taken in: bring the whole file back, or remove the "
-                "run's batches.jsonl to ask anew"
-            )
-        return records
+        return Records(self._records_of(submission), submission.requests)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -239,21 +231,28 @@ class Draft:
 class Records:
     """A submission's records; in memory are only their places. A context manager."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, count: int) -> None:
+        """Read a file that must hold so many. Raises UserError where it is not there or damaged."""
         self.path = path
         self.places: dict[str, int] = {}
         """Sample id -> offset, in the order of the requests."""
         try:
             self._file = path.open("rb")
         except OSError as error:
-            raise UserError(
-                f"{path}: cannot be read ({error.strerror}); without it the batch's answers cannot "
-                "be taken in: bring it back, or remove the run's batches.jsonl to ask anew"
-            ) from None
+            raise self._lost(f"cannot be read ({error.strerror})") from None
         offset = 0
         for line in self._file:
             self.places[self._decode(line).sample] = offset
             offset += len(line)
+        if len(self.places) != count:
+            self._file.close()
+            raise self._lost(f"holds {len(self.places)} records of {count}")
+
+    def _lost(self, how: str) -> UserError:
+        return UserError(
+            f"{self.path}: {how}; without it the batch's answers cannot be taken in: bring it back "
+            "whole, or remove the run's batches.jsonl to ask anew"
+        )
 
     def record(self, sample: str) -> Record:
         """The record of one sample."""

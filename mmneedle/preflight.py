@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from mmneedle.adapters.limits import Book, Limits, effective_cell, key_of, violations
-from mmneedle.adapters.sight import UNKNOWN, Sight
+from mmneedle.adapters.sight import Sight
 from mmneedle.errors import UserError
 from mmneedle.reports.words import label
 from mmneedle.runlog import pixels
@@ -154,12 +154,4 @@ def _checkpoint_sight(
     largest = max(needs, key=lambda one: one.width * one.height)
     given = fingerprint.get("engine_args") or {}
     rule = Checkpoint.open(name).images.fitted(largest.width, largest.height, given)
-
-    def see(one: Needs) -> Sight:
-        seen = rule.seen(one.width, one.height)
-        if seen is None:
-            return UNKNOWN
-        tokens = seen[0] * seen[1] // rule.factor**2 if rule.kind == "pixels" else None
-        return Sight(*seen, tokens)
-
-    return see
+    return lambda one: rule.sight(one.width, one.height)

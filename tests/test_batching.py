@@ -554,7 +554,13 @@ def test_the_log_of_batches_is_read_strictly(openai: OpenAIBatchServer, tmp_path
         with pytest.raises(UserError, match=r"batches.jsonl: line 3 is damaged"):
             open_batches(tmp_path)
     path.write_bytes(whole)
-    next((tmp_path / "batches").iterdir()).write_bytes(b"{}\n")
+    kept = next((tmp_path / "batches").iterdir())
+    lines = kept.read_bytes().splitlines(keepends=True)
+    for fewer in (lines[:-1], []):
+        kept.write_bytes(b"".join(fewer))
+        with pytest.raises(UserError, match=f"holds {len(fewer)} records of {len(lines)}"):
+            run(openai, tmp_path, DATA)
+    kept.write_bytes(b"{}\n")
     with pytest.raises(UserError, match="records: is damaged"):
         run(openai, tmp_path, DATA)
 
