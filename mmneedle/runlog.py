@@ -448,8 +448,27 @@ class Run:
 
         It is the sample's last final one, or, where there is none, its last failed attempt.
         """
-        for folder in self.folders:
-            yield from _outcomes(folder / "responses.jsonl", self.header)
+        for _, _, record in self.located():
+            yield record
+
+    def located(self) -> Iterator[tuple[int, int, Record]]:
+        """`outcomes`, each with where it stands: which of `folders`, and its line's offset."""
+        for part, folder in enumerate(self.folders):
+            for place, record in _outcomes(folder / "responses.jsonl", self.header):
+                yield part, place, record
+
+    def read(self, part: int, place: int) -> Record:
+        """The record at a place that `located` named. Raises UserError where it is there no more.
+
+        A log only grows, so that a place holds as long as nobody edits the file.
+        """
+        path = self.folders[part] / "responses.jsonl"
+        try:
+            with path.open("rb") as file:
+                file.seek(place)
+                return _RECORDS.decode(file.readline())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: has changed while it was read ({error})") from None
 
 
 def open_runs(paths: Sequence[Path | str]) -> list[Run]:
@@ -506,7 +525,7 @@ def _merge_shards(runs: list[Run]) -> Run:
     return Run(header, [run.folder for run in runs])
 
 
-def _outcomes(path: Path, header: RunHeader) -> Iterator[Record]:
+def _outcomes(path: Path, header: RunHeader) -> Iterator[tuple[int, Record]]:
     """Pass one notes where each sample's record lies (8 bytes a sample), pass two reads them."""
     places = {name: array("q", bytes(8 * stop)) for name, (_, stop) in header.plan.items()}
     codes = {name: bytearray(stop) for name, (_, stop) in header.plan.items()}
@@ -523,7 +542,7 @@ def _outcomes(path: Path, header: RunHeader) -> Iterator[Record]:
             for index, code in enumerate(table):
                 if code:
                     file.seek(places[name][index])
-                    yield _RECORDS.decode(file.readline())
+                    yield places[name][index], _RECORDS.decode(file.readline())
 
 
 def _replaces(code: int, status: Status) -> bool:
