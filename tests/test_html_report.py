@@ -1,10 +1,15 @@
+import base64
 import errno
+import hashlib
 import itertools
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from report_runs import (
     ONE,
     TEN,
@@ -23,7 +28,8 @@ from mmneedle.data.shapes import ShapesSource
 from mmneedle.errors import UserError
 from mmneedle.reports import html
 from mmneedle.reports.findings import TEXT_LIMIT, findings
-from mmneedle.reports.html import breakable, missing_datasets, render_report, show, write_report
+from mmneedle.reports.html import missing_datasets, render_report, write_report
+from mmneedle.reports.page import breakable, data_block, policy, show
 from mmneedle.runlog import Run
 from mmneedle.stitching.dataset import DataSet, build
 from mmneedle.stitching.tiles import TileFormat
@@ -522,7 +528,7 @@ def test_the_page_is_one_file_that_names_nothing_outside_itself(
     (policy,) = [
         node.attributes["content"] for node in root.all("meta") if "http-equiv" in node.attributes
     ]
-    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert policy.startswith("default-src 'none'; img-src data: blob:; style-src 'sha256-")
 
 
 def test_headings_landmarks_and_text_alternatives(dataset: DataSet, tmp_path: Path) -> None:
@@ -670,3 +676,19 @@ def test_no_runs_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_cells_are_numbered_as_haystacks_are() -> None:
     assert cell_at(Setting(2, 2, 3), 7) == Location(2, 1, 2)
+
+
+@given(st.text() | st.just("</script><!--<script>") | st.just("\u2028]]>&lt;"))
+def test_data_for_scripts_stays_in_its_block(words: str) -> None:
+    block = str(data_block("data", {"words": words}))
+    inner = block.removeprefix('<script type="application/json" id="data">')
+    assert inner.endswith("</script>")
+    inner = inner.removesuffix("</script>")
+    assert not set(inner) & set("<>&\u2028\u2029")
+    assert json.loads(inner) == {"words": words}
+
+
+def test_the_policy_names_what_may_run() -> None:
+    assert "script-src 'none'" in policy("a{}")
+    digest = base64.b64encode(hashlib.sha256(b"go()").digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy("a{}", "go()")

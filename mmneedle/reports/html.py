@@ -5,24 +5,19 @@ content security policy holds the browser to it. What models wrote is untrusted:
 all of it, characters that act on their neighbours are spelled out, long answers are cut.
 """
 
-import base64
-import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import msgspec
-from markupsafe import Markup, escape
 
 from mmneedle import __version__
 from mmneedle.costs import Spending
 from mmneedle.errors import UserError
 from mmneedle.files import unwritable, whole
-from mmneedle.reports import panels
+from mmneedle.reports import page, panels
 from mmneedle.reports.entries import Entry, run_names
 from mmneedle.reports.findings import findings
 from mmneedle.reports.gallery import Album, first_open, wall
@@ -38,7 +33,7 @@ from mmneedle.reports.standings import (
     mean_chance,
     youden_chance,
 )
-from mmneedle.reports.words import hidden, label, many, percent, short, signed
+from mmneedle.reports.words import label, many, percent, short
 from mmneedle.runlog import Run, pixels
 from mmneedle.stitching.dataset import DataSet
 from mmneedle.types import ANSWERED, Setting
@@ -106,53 +101,33 @@ def render_report(runs: Sequence[Run], *, datasets: Sequence[Path | str] = ()) -
     board = leaderboard(runs)
     tables = [table for table in board.tables() if table.scorer == SCORERS[0]]
     sections, album = _sections(runs, board, shelf)
-    environment = _environment()
-    style = _style(environment)
-    return environment.get_template("report.html.j2").render(
-        title=_title(runs),
-        lead=_lead(runs, board),
-        policy=_policy(style),
-        style=Markup(style),
-        version=__version__,
-        runs=sections,
-        opened=first_open(
-            item for section in sections for group in section["gallery"] for item in group["items"]
-        ),
-        comparison=[_comparison(table) for table in tables] if len(runs) > 1 else [],
-        notes=board.notes(),
-        several=(several := any(entry.setting.needles > 1 for entry in board.entries)),
-        chance_note=chance_note(several),
-        sees=any(entry.effective_cell for entry in board.entries),
-        shared=any(run.header.questions > 1 for run in runs),
-        kinds=KINDS,
-        kind_texts=KIND_TEXTS,
-        definitions=album.definitions(),
-    )
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mmneedle.reports"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "signed": signed, "show": show, "name": breakable}
-    return environment
-
-
-def _style(environment: jinja2.Environment) -> str:
-    assert environment.loader
-    return environment.loader.get_source(environment, "report.css")[0]
-
-
-def _policy(style: str) -> str:
-    """Nothing is loaded, nothing runs; of styles only ours, by its hash."""
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    style = page.source("theme.css", "report.css")
     return (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
-        "form-action 'none'"
+        page.environment()
+        .get_template("report.html.j2")
+        .render(
+            title=_title(runs),
+            lead=_lead(runs, board),
+            policy=page.policy(style),
+            style=style,
+            version=__version__,
+            runs=sections,
+            opened=first_open(
+                item
+                for section in sections
+                for group in section["gallery"]
+                for item in group["items"]
+            ),
+            comparison=[_comparison(table) for table in tables] if len(runs) > 1 else [],
+            notes=board.notes(),
+            several=(several := any(entry.setting.needles > 1 for entry in board.entries)),
+            chance_note=chance_note(several),
+            sees=any(entry.effective_cell for entry in board.entries),
+            shared=any(run.header.questions > 1 for run in runs),
+            kinds=KINDS,
+            kind_texts=KIND_TEXTS,
+            definitions=album.definitions(),
+        )
     )
 
 
@@ -182,25 +157,6 @@ def _lead(runs: Sequence[Run], board: Leaderboard) -> str:
         "every image a grid of photos, and asks where the photo with a given caption is. Half the "
         "captions belong to no photo there; then the right answer is −1."
     )
-
-
-# --------------------------------------------------------------------------- untrusted text
-
-
-def show(text: str) -> Markup:
-    """Somebody's words as HTML, with every character that hides or turns others spelled out."""
-    parts: list[str] = []
-    for char in text:
-        if hidden(char):
-            parts.append(f'<span class="ctl">U+{ord(char):04X}</span>')
-        else:
-            parts.append(str(escape(char)))
-    return Markup("".join(parts))
-
-
-def breakable(text: str) -> Markup:
-    """A model's name as `show` gives it, which may break after / ? = _ and -, not within words."""
-    return Markup("<wbr>").join(map(show, re.split(r"(?<=[/?=_-])(?=.)", text, flags=re.S)))
 
 
 # --------------------------------------------------------------------------- data sets

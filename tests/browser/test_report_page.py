@@ -1,12 +1,11 @@
 """The report page in a real browser: Chromium from the system, driven by Playwright."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import needs
 import pytest
+from browser_pages import Opened
 from report_runs import Answer, Truth, always_first, always_right, ok, text, write_run
 
 from mmneedle.data.shapes import ShapesSource
@@ -16,19 +15,10 @@ from mmneedle.stitching.tiles import TileFormat
 from mmneedle.types import Response, Setting
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.browser
 
-ARGUMENTS = [
-    "--no-sandbox",  # CI runs as root
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SHAPES = (Setting(1, 2, 2), Setting(1, 8, 8), Setting(3, 2, 2), Setting(3, 2, 2, 2))
 HOSTILE = (
     "<script>document.title = 'owned'; window.owned = 1</script>",
@@ -88,42 +78,9 @@ def report(dataset: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(runs, base / "report.html")
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    path = needs.chromium()
-    if os.environ.get("MMNEEDLE_REQUIRE") != "all":
-        pytest.importorskip("playwright.sync_api")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-class Opened:
-    """A page with all that it said and asked for."""
-
-    def __init__(self, browser: "Browser", report: Path, width: int, scheme: Any = "light") -> None:
-        self.page: Page = browser.new_page(
-            viewport={"width": width, "height": 900}, color_scheme=scheme
-        )
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("dialog", lambda dialog: self.said.append(dialog.message))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(report.as_uri())
-
-    def open_all(self) -> None:
-        self.page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
-        self.page.wait_for_timeout(100)
-
-
 @pytest.fixture(params=[(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")], ids=str)
 def opened(request: Any, browser: "Browser", report: Path) -> Iterator[Opened]:
-    opened = Opened(browser, report, *request.param)
+    opened = Opened(browser, report.as_uri(), *request.param)
     yield opened
     opened.page.close()
 
@@ -153,7 +110,7 @@ def test_nothing_sticks_out_sideways(opened: Opened) -> None:
 
 
 def test_score_tables_fit_a_wide_window(browser: "Browser", report: Path) -> None:
-    opened = Opened(browser, report, 1280)
+    opened = Opened(browser, report.as_uri(), 1280)
     cut = opened.page.evaluate(
         """() => [...document.querySelectorAll('.scroll:has(.scores)')]
             .filter(e => e.scrollWidth > e.clientWidth).length"""
@@ -163,7 +120,7 @@ def test_score_tables_fit_a_wide_window(browser: "Browser", report: Path) -> Non
 
 
 def test_names_break_between_their_parts_on_a_phone(browser: "Browser", report: Path) -> None:
-    opened = Opened(browser, report, 390)
+    opened = Opened(browser, report.as_uri(), 390)
     lines = opened.page.evaluate(
         """() => {
             const head = [...document.querySelectorAll('.models th[scope=row]')]
@@ -181,7 +138,7 @@ def test_names_break_between_their_parts_on_a_phone(browser: "Browser", report: 
 
 
 def test_pictures_stand_close_together(browser: "Browser", report: Path) -> None:
-    opened = Opened(browser, report, 1280)
+    opened = Opened(browser, report.as_uri(), 1280)
     opened.open_all()
     gaps = opened.page.evaluate(
         """() => [...document.querySelectorAll('.shots')].flatMap(shots => {
@@ -210,7 +167,7 @@ def test_hostile_words_do_nothing(opened: Opened) -> None:
 
 
 def test_a_script_could_not_run_even_if_it_got_in(browser: "Browser", report: Path) -> None:
-    opened = Opened(browser, report, 1280)
+    opened = Opened(browser, report.as_uri(), 1280)
     opened.page.evaluate(
         """() => {
             const script = document.createElement('script');
@@ -233,7 +190,7 @@ def test_the_style_is_applied(opened: Opened) -> None:
 
 
 def test_the_gallery_opens_with_the_keyboard(browser: "Browser", report: Path) -> None:
-    opened = Opened(browser, report, 1280)
+    opened = Opened(browser, report.as_uri(), 1280)
     page = opened.page
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
@@ -256,7 +213,7 @@ def test_the_gallery_opens_with_the_keyboard(browser: "Browser", report: Path) -
 
 
 def test_pictures_are_drawn_with_their_frames(browser: "Browser", report: Path) -> None:
-    opened = Opened(browser, report, 1280)
+    opened = Opened(browser, report.as_uri(), 1280)
     page = opened.page
     shot = page.locator(".sample[open] .shot").first
     shot.scroll_into_view_if_needed()
@@ -296,7 +253,7 @@ def test_text_is_readable_on_its_ground(opened: Opened) -> None:
 
 
 def test_it_prints(browser: "Browser", report: Path) -> None:
-    opened = Opened(browser, report, 1280)
+    opened = Opened(browser, report.as_uri(), 1280)
     assert opened.page.pdf(format="A4").startswith(b"%PDF")
     assert opened.said == []
     opened.page.close()
