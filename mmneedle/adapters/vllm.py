@@ -119,6 +119,8 @@ class VLLMAdapter:
         self._numbers = itertools.count()
         self._log: EngineLog | None = None
         self._warden: Warden | None = None
+        self._dead = False
+        self._opened: asyncio.Future[Any] | None = None
         self.engine: Any = None
         self.inputs: Inputs | None = None
         self.tokenizer: Any = None
@@ -129,11 +131,10 @@ class VLLMAdapter:
         self._warden = Warden()
         try:
             self.engine = start(self.model, self.plan, needs, self._log)
-        except UserError as error:
+        except UserError:
             self._warden.close()
-            if str(self._log.path) not in str(error):
-                self._log.close()
             raise
+        self._log.take_loggers()  # again: the engine's start has set them up anew
         self.tokenizer = self.engine.renderer.get_tokenizer()
         template: dict[str, Any] = {}
         if self.reasoning is not None:
@@ -174,7 +175,9 @@ class VLLMAdapter:
     async def _ask(self, request: Request) -> tuple[Any, float]:
         """The engine's answer, and when it was asked."""
         assert self.inputs is not None
+        await self._open()
         for attempt in range(_ATTEMPTS):
+            last = attempt == _ATTEMPTS - 1
             try:
                 async with self.inputs.of(request) as ready:
                     self._check_length(ready.tokens)
@@ -182,12 +185,23 @@ class VLLMAdapter:
                     name = f"{request.sample.id}-{next(self._numbers)}"
                     outputs = self.engine.generate(ready.engine_input(), self.params, name)
                     async for output in outputs:
-                        if output.finished:
+                        # "error": the engine core missed pixels that were thought to be there.
+                        if output.finished and (last or output.outputs[0].finish_reason != "error"):
                             return output, sent
             except LookupError:
-                if attempt == _ATTEMPTS - 1:
+                if last:
                     raise
         raise RuntimeError("the engine gave no answer")
+
+    async def _open(self) -> None:
+        """Let the engine answer what it asks itself before its first request.
+
+        While it waits for that, later requests would overtake earlier ones, and the caches of its
+        front end and its core, which change in the order of requests, would differ.
+        """
+        if self._opened is None:
+            self._opened = asyncio.ensure_future(self.engine.get_supported_tasks())
+        await asyncio.shield(self._opened)
 
     def _check_length(self, tokens: Sequence[int]) -> None:
         """Here, since a request that the engine's front end refuses would upset its cache."""
@@ -246,6 +260,7 @@ class VLLMAdapter:
 
     def _death(self) -> str:
         assert self._log is not None
+        self._dead = True
         cause = self._log.cause()
         advice = (
             "give --engine-arg gpu_memory_utilization=0.8, max_num_seqs=16 or "
@@ -253,7 +268,7 @@ class VLLMAdapter:
             if out_of_memory(cause)
             else "its log tells more"
         )
-        path, self._log = self._log.path, EngineLog()  # this one is kept
+        path = self._log.keep()
         return (
             f"{self.model}: the engine died ({cause or 'without a word'}); {advice}; finished "
             f"answers are safe, the same command goes on from here (log: {path})"
@@ -277,7 +292,7 @@ class VLLMAdapter:
             await asyncio.to_thread(engine.shutdown)
         if self._warden is not None:
             self._warden.close()
-        if self._log is not None:
+        if self._log is not None and not self._dead:
             self._log.close()
 
 

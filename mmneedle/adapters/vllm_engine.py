@@ -1,14 +1,18 @@
 """Starting vLLM's engine for what a run needs, and saying in one line why it does not start."""
 
 import argparse
+import atexit
 import contextlib
 import difflib
 import logging
 import os
 import re
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +48,7 @@ class EngineLog:
         handle, name = tempfile.mkstemp(prefix="mmneedle-vllm-", suffix=".log")
         self.path = Path(name)
         self._handle = handle
+        atexit.register(self.close)  # a run may end before it begins
 
     @contextlib.contextmanager
     def taking(self) -> Iterator[None]:
@@ -77,8 +82,14 @@ class EngineLog:
         wanted = [line for line in telling if _MEMORY.search(line)] or telling[-1:]
         return " ".join(wanted[-1].split())[:_SHORT] if wanted else ""
 
+    def keep(self) -> Path:
+        """Leave the file where it is, since an error names it."""
+        atexit.unregister(self.close)
+        return self.path
+
     def close(self) -> None:
         """Remove the file."""
+        atexit.unregister(self.close)
         with contextlib.suppress(OSError):
             os.close(self._handle)
         self.path.unlink(missing_ok=True)
@@ -274,6 +285,27 @@ def smaller(arguments: Mapping[str, Any], given: Mapping[str, Any], cause: str) 
 # --------------------------------------------------------------------------- starting
 
 
+@contextlib.contextmanager
+def deaf_children() -> Iterator[None]:
+    """Processes started meanwhile never get SIGINT: a Ctrl-C is for the run, which ends them.
+
+    vLLM's engine core would end at once, with the answers that the run still waits for. What a
+    thread blocks, its children block for good. Another thread takes the signal for this process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    resource_tracker.ensure_running()  # where it is started later, it unblocks the signal
+    over = threading.Event()
+    threading.Thread(target=over.wait, daemon=True).start()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        over.set()
+
+
 def start(model: str, plan: Plan, needs: Sequence[Needs], log: EngineLog) -> Any:
     """An AsyncLLM, its engine core in a process of its own.
 
@@ -281,7 +313,7 @@ def start(model: str, plan: Plan, needs: Sequence[Needs], log: EngineLog) -> Any
         UserError: it cannot serve these needs, or does not start, and why.
     """
     log.take_loggers()
-    with log.taking():
+    with log.taking(), deaf_children():
         try:
             arguments = plan.arguments(needs)
             return _start(arguments)
@@ -315,11 +347,11 @@ def _failed(model: str, error: Exception, cause: str, log: EngineLog) -> str:
             f"{model}: not enough memory for the model and its cache, also with smaller batches: "
             "give --engine-arg gpu_memory_utilization=0.95 (or less, if others use the GPU), "
             "max_model_len=N, or tensor_parallel_size=N over more GPUs, or leave out large "
-            f"settings with --settings ({cause}; log: {log.path})"
+            f"settings with --settings ({cause}; log: {log.keep()})"
         )
     text = one_line(error)
     told = cause if _POINTER.search(text) or not text else text
-    return f"{model}: vLLM does not start: {told[:_SHORT]} (log: {log.path})"
+    return f"{model}: vLLM does not start: {told[:_SHORT]} (log: {log.keep()})"
 
 
 def one_line(error: BaseException) -> str:

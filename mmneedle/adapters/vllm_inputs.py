@@ -1,9 +1,9 @@
 """From a request's JPEG files to what vLLM's engine core takes, in threads, once a haystack.
 
-vLLM prepares images one request at a time (0.32) or hashes and prepares a haystack anew for each
-of its questions, which leaves a fast GPU waiting. Here several threads decode and preprocess,
-each with a processor of its own; questions about one haystack share the result; and what the
-engine core holds already is not sent again. The GPU works in another process meanwhile.
+vLLM prepares images one request at a time, and each image of a haystack is looked up anew for each
+of its questions, which leaves a fast GPU waiting. Here several threads decode and preprocess;
+questions about one haystack share the result; and what the engine core holds already is not sent
+again. The GPU works in another process meanwhile.
 
 vLLM's own parts do the work: its chat template rendering, its processor and the cache that its
 front end and its engine core keep in step (both change it in the order of requests, so here it is
@@ -16,6 +16,7 @@ import hashlib
 import io
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ from vllm.renderers.params import ChatParams
 
 from mmneedle.types import Request
 
+_BORROWED = 8  # attempts while another thread has the tokenizer
 _REMEMBERED = 256  # haystacks whose tokens are kept, without their pixels
 
 
@@ -76,15 +78,22 @@ def item_bytes(item: Any) -> int:
 
 
 class Preprocessor:
-    """Decodes and preprocesses; every thread has a processor of its own (they are not shared)."""
+    """Renders, decodes and preprocesses; to be used by several threads at once.
+
+    They share one processor: loading another one, tokenizer and all, takes seconds each.
+    """
 
     def __init__(self, renderer: Any, template: Mapping[str, Any]) -> None:
         self.renderer = renderer
         self.params = ChatParams(
             chat_template_kwargs={"add_generation_prompt": True, "tokenize": False, **template}
         )
-        self._own = threading.local()
-        self._copying = threading.Lock()
+        # The renderer's own processor, but without the cache that it changes as it works.
+        self._processor = MULTIMODAL_REGISTRY.create_processor(
+            renderer.model_config, tokenizer=renderer.mm_processor.info.get_tokenizer()
+        )
+        self._tokenizer = copy.deepcopy(renderer.get_tokenizer())
+        self._alone = threading.Lock()
 
     def render(self, request: Request) -> list[int]:
         """Tokens of the chat: the images in order, then the question; one placeholder an image."""
@@ -96,40 +105,34 @@ class Preprocessor:
         )
         if "prompt_token_ids" in prompt:
             return list(prompt["prompt_token_ids"])
-        return list(self._tokenizer().encode(prompt["prompt"], add_special_tokens=False))
+        with self._alone:
+            return list(self._tokenizer.encode(prompt["prompt"], add_special_tokens=False))
 
     def prepare(self, request: Request, key: str) -> Prepared:
         """Everything for a haystack's first question."""
         source = self.render(request)
-        processor = self._processor()
         pictures = [decode(data) for data in request.images]
-        made = processor.apply(
+        made = self._apply(
             ProcessorInputs(
                 source,
-                processor.info.parse_mm_data({"image": pictures}),
+                self._processor.info.parse_mm_data({"image": pictures}),
                 {"image": [f"{key}-{number}" for number in range(len(pictures))]},
-            ),
-            TimingContext(enabled=False),
+            )
         )
         items = {modality: list(made["mm_kwargs"][modality]) for modality in made["mm_kwargs"]}
         tokens = list(made["prompt_token_ids"])
         return Prepared(source, tokens, made["mm_hashes"], made["mm_placeholders"], items)
 
-    def _tokenizer(self) -> Any:
-        if not hasattr(self._own, "tokenizer"):
-            torch.set_num_threads(1)  # a thread's own setting: the parallelism is ours
-            with self._copying:
-                self._own.tokenizer = copy.deepcopy(self.renderer.get_tokenizer())
-        return self._own.tokenizer
-
-    def _processor(self) -> Any:
-        if not hasattr(self._own, "processor"):
-            tokenizer = self._tokenizer()
-            with self._copying:
-                self._own.processor = MULTIMODAL_REGISTRY.create_processor(
-                    self.renderer.model_config, tokenizer=tokenizer
-                )
-        return self._own.processor
+    def _apply(self, inputs: ProcessorInputs) -> Any:
+        """Some models' processors tokenize too, which two threads cannot always do at once."""
+        for attempt in range(_BORROWED):
+            try:
+                return self._processor.apply(inputs, TimingContext(enabled=False))
+            except Exception as error:
+                if "Already borrowed" not in f"{error} {error.__cause__}":
+                    raise
+                time.sleep(0.001 * 2**attempt)
+        return self._processor.apply(inputs, TimingContext(enabled=False))
 
 
 def decode(data: bytes) -> Image.Image:
@@ -165,9 +168,10 @@ class Inputs:
         """
         self.renderer = engine.renderer
         self.work = Preprocessor(engine.renderer, template)
-        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="images")
+        # One thread of torch's own each: the parallelism is ours.
+        self.pool = ThreadPoolExecutor(threads, "images", torch.set_num_threads, (1,))
         # Further questions must not queue behind other haystacks' images.
-        self.words = ThreadPoolExecutor(1, thread_name_prefix="words")
+        self.words = ThreadPoolExecutor(1, "words")
         self.room = _Room(room)
         self._asked: dict[str, _Haystack] = {}
         self._known: OrderedDict[str, Prepared] = OrderedDict()

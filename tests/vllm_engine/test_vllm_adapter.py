@@ -1,7 +1,9 @@
 """vllm/PATH on the real engine, with the model that comes along: answers mean something."""
 
 import asyncio
+import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -126,6 +128,61 @@ def test_pixels_that_were_let_go_are_sent_again(engine: Engine, requests: list[R
     again = engine.ask(many)
     assert [a.text for a in first] == [a.text for a in again]
     assert {a.status for a in first + again} == {"ok"}
+
+
+def test_pixels_that_only_the_front_end_believes_in_are_sent_again(
+    engine: Engine, requests: list[Request]
+) -> None:
+    asked = [r for r in requests if r.sample.setting.images == 3]
+    before = engine.ask(asked)
+    engine.wait(engine.adapter.engine.engine_core.reset_mm_cache_async())
+    after = engine.ask(asked)
+    assert {a.status for a in after} == {"ok"}
+    assert [a.text for a in after] == [a.text for a in before]
+
+
+def test_the_first_requests_do_not_overtake_each_other(
+    engine: Engine, requests: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine asks its core something before its first request; here the first asks longest."""
+    llm = engine.adapter.engine
+    known, waits = llm._supported_tasks, itertools.chain([1.0], itertools.repeat(0.0))
+
+    async def slow() -> object:
+        await asyncio.sleep(next(waits))
+        return known
+
+    engine.wait(llm.reset_mm_cache())
+    del llm._supported_tasks
+    monkeypatch.setattr(engine.adapter, "_opened", None)
+    monkeypatch.setattr(llm.engine_core, "get_supported_tasks_async", slow)
+    eight = [r for r in requests if r.sample.setting.images == 10][:8]
+    sent: list[bool] = []
+    original = llm.engine_core.add_request_async
+
+    async def noting(request: Any) -> None:
+        sent.append(any(feature.data is not None for feature in request.mm_features))
+        await original(request)
+
+    monkeypatch.setattr(llm.engine_core, "add_request_async", noting)
+    assert {a.status for a in engine.ask(eight)} == {"ok"}
+    assert sent == [True] + [False] * 7  # the pixels first, and once
+
+
+def test_a_tokenizer_that_another_thread_has_is_waited_for(
+    engine: Engine, requests: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = engine.adapter.inputs.work
+    original, failures = work._processor.apply, [RuntimeError("Already borrowed")] * 3
+
+    def apply(*given: object) -> object:
+        if failures:
+            raise ValueError("Failed to apply the processor") from failures.pop()
+        return original(*given)
+
+    monkeypatch.setattr(work._processor, "apply", apply)
+    assert work.prepare(requests[0], "x").items
+    assert not failures
 
 
 # --------------------------------------------------------------------------- limits

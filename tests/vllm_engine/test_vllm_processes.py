@@ -29,6 +29,7 @@ def start(scenes: DataSet, log: Path) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # a group of its own, as in a terminal
         env=os.environ | {"COLUMNS": "200", "TMPDIR": str(log.parent)},  # for its own log
     )
 
@@ -83,13 +84,28 @@ def test_a_run_outlives_its_engine_and_its_own_end(scenes: DataSet, tmp_path: Pa
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 60
+    [left] = tmp_path.glob("mmneedle-vllm-*")  # nobody was there to remove it
+    left.unlink()
     while alive(workers):
         assert time.monotonic() < deadline, "the engine outlived the run that started it"
         time.sleep(0.1)
     second = lines(log)
     assert second >= first + 3
 
-    # 3. The same command finishes it, and asks nothing twice.
+    # 3. Ctrl-C goes to the whole group, as a terminal sends it: what is in flight is waited for.
+    process = start(scenes, log)
+    until(lambda: lines(log) >= second + 3, process)
+    workers = engines(process.pid)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 1, (out, err)
+    assert "stopped by hand" in out
+    assert "vllm" not in err.replace(MODEL, "").lower()  # it keeps what it logs to itself
+    assert len(out.splitlines()) == 1
+    assert not alive(workers)
+    assert not list(tmp_path.glob("mmneedle-vllm-*"))
+
+    # 4. The same command finishes it, and asks nothing twice.
     process = start(scenes, log)
     out, err = process.communicate()
     assert process.returncode == 0, err
