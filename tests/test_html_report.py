@@ -289,6 +289,26 @@ def test_two_runs_of_one_model_are_told_apart_everywhere(tmp_path: Path) -> None
     assert "1 setting, 20–40 questions in each of 2 runs." in root.text
 
 
+def test_the_title_tells_runs_from_models(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / name, always_right, {ONE: 4}, model=f"m/{name[0]}")
+        for name in ("a", "a2", "b")
+    ]
+    assert page(runs).all("h1")[0].text == "3 runs of 2 models compared"
+    assert page(runs[1:]).all("h1")[0].text == "2 models compared"
+
+
+def test_rows_with_fewer_samples_are_marked_in_the_comparison(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "a", always_first, {ONE: 40}, model="m/a")]
+    runs += [write_run(tmp_path / "b", always_right, {ONE: 20}, model="m/b")]
+    root = page(runs)
+    (table,) = root.all("table", class_="models")
+    marked = [bool(row.all("abbr")) for row in table.all("tr")[1:]]
+    assert marked == [True, False, False]  # m/b, m/a, chance
+    assert "‡ Asked fewer samples" in root.text
+    assert "‡" not in page(runs[:1] * 2).text
+
+
 def test_questions_are_counted_by_model(tmp_path: Path) -> None:
     counts = {ONE: 1000, TEN: 200}
     runs = [write_run(tmp_path / name, always_right, counts, model=f"m/{name}") for name in "abc"]

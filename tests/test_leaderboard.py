@@ -194,6 +194,27 @@ def test_the_robust_and_the_paper_scorer_stand_side_by_side(tmp_path: Path) -> N
     assert {entry.scorer for entry in only.entries} == {"paper"}
 
 
+def test_a_scorer_that_reads_all_answers_alike_is_one_line(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "a", always_first, {ONE: 8})]
+    markdown = leaderboard(runs).render("md")
+    assert "Data set `aaaaaaaaaaaa` by the `paper` scorer: every figure is the same." in markdown
+    assert markdown.count("| Exact, % of positives") == 1
+    runs += [write_run(tmp_path / "b", lambda s, i, t: ok("1,1,1"), {ONE: 8}, model="m/b")]
+    markdown = leaderboard(runs).render("md")
+    assert "every figure is the same" not in markdown
+    assert markdown.count("| Exact, % of positives") == 2
+
+
+def test_the_note_on_pixels_names_what_shrank_cells(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, always_first, {ONE: 8}, model=name) for name in "ab"]
+    for run in runs:
+        run.header.effective_cell = {ONE.name: (14, 14)}
+    assert "gets it, after its provider's shrinking;" in leaderboard(runs).render("md")
+    runs[0].header.resize = (14, 14)
+    assert "after --resize and its provider's shrinking;" in leaderboard(runs[:1]).render("md")
+    assert "after --resize, where a row was made with it, and" in leaderboard(runs).render("md")
+
+
 def test_missing_answers_are_marked_with_their_range(tmp_path: Path) -> None:
     def tired(setting: Setting, index: int, truth: Truth) -> Response | None:
         if index in (0, 2):

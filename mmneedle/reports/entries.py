@@ -62,6 +62,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     kinds: dict[str, int]
     effective_cell: str | None = None
     """Pixels a side of a cell as the model gets it, or "unknown"; None: no images, not recorded."""
+    resized: bool = False
+    """Whether cells were shrunk before sending (`--resize`)."""
     spending: Spending | None = None
     """Tokens and money of all attempts at these samples; None: nothing was counted."""
     clusters: int | None = None
@@ -155,6 +157,7 @@ def run_entries(run: Run, name: str, scorers: Sequence[str]) -> Iterator[Entry]:
             statuses=dict(row.statuses),
             kinds=dict(row.kinds),
             effective_cell=row.effective_cell,
+            resized=run.header.resize is not None,
             spending=msgspec.convert(row.spent, Spending) if row.spent else None,
             clusters=row.clusters,
         )

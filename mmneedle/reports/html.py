@@ -134,7 +134,8 @@ def render_report(runs: Sequence[Run], *, datasets: Sequence[Path | str] = ()) -
 def _title(runs: Sequence[Run]) -> str:
     models = list(dict.fromkeys(run.header.model for run in runs))
     if len(models) > 1:
-        return f"{len(models)} models compared"
+        many_runs = f"{len(runs)} runs of " if len(runs) > len(models) else ""
+        return f"{many_runs}{len(models)} models compared"
     return models[0] if len(runs) == 1 else f"{len(runs)} runs of {models[0]}"
 
 
@@ -202,6 +203,7 @@ class _Shelf:
 
 def _comparison(table: Table) -> dict[str, Any]:
     """What the section that compares models shows of one table."""
+    most = max(line.most_asked for line in table.lines)
     return {
         "table": table,
         "task": table.task,
@@ -218,10 +220,12 @@ def _comparison(table: Table) -> dict[str, Any]:
                 "exact": line.mean("exact"),
                 "youden": line.mean("youden"),
                 "asked": line.asked,
+                "fewer": line.fewest_asked < most,
                 "coverage": line.coverage,
             }
             for line in table.lines
         ],
+        "fewer": any(line.fewest_asked < most for line in table.lines),
         "notes": table.notes,
         "panels": [panels.comparison(table, setting) for setting in table.settings],
     }

@@ -74,12 +74,24 @@ class Leaderboard(msgspec.Struct, frozen=True):
             )
         return notes
 
+    def _told(self, table: Table, tables: Sequence[Table]) -> bool:
+        """Whether the leading scorer's table shows the same figures, so that none is missed."""
+        return table.scorer != self.scorer and any(
+            one.scorer == self.scorer and table.agrees(one) for one in tables
+        )
+
     def markdown(self) -> str:
         """Tables for a reader, in GitHub's markdown."""
         parts: list[str] = []
         above: tuple[str, int] | None = None
         tables = self.tables()
         for table in tables:
+            if self._told(table, tables):
+                mark = short(table.dataset or "")
+                parts.append(
+                    f"Data set `{mark}` by the `{table.scorer}` scorer: every figure is the same."
+                )
+                continue
             if above != (above := (table.task, table.needles)):
                 parts.append(f"## {escape(table.task)}, {many(table.needles, 'needle')}")
             parts.append(markdown_table(table))

@@ -106,10 +106,24 @@ class Line(msgspec.Struct, frozen=True):
         return sum(entry.answered or 0 for entry in entries) / asked
 
     @property
+    def _sizes(self) -> set[int]:
+        return {entry.n for cell in self.cells.values() for entry in cell.entries}
+
+    @property
+    def fewest_asked(self) -> int:
+        """Samples of the setting and split that has the fewest."""
+        return min(self._sizes)
+
+    @property
+    def most_asked(self) -> int:
+        """Samples of the setting and split that has the most."""
+        return max(self._sizes)
+
+    @property
     def asked(self) -> str:
         """Samples a setting and split: "100", or "50-100" where they differ."""
-        sizes = sorted({entry.n for cell in self.cells.values() for entry in cell.entries})
-        return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}–{sizes[-1]}"
+        low, high = self.fewest_asked, self.most_asked
+        return str(low) if low == high else f"{low}–{high}"
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -129,6 +143,22 @@ class Table(msgspec.Struct, frozen=True):
     def published(self) -> bool:
         """Whether the rows are the paper's."""
         return self.dataset is None
+
+    def agrees(self, other: "Table") -> bool:
+        """Whether both hold the same figures of the same rows, read by whichever scorer."""
+
+        def figures(table: Table) -> dict[tuple[str, Setting, str], Any]:
+            return {
+                (line.label, setting, entry.split): (entry.answered, entry.figures)
+                for line in table.lines
+                for setting, cell in line.cells.items()
+                for entry in cell.entries
+            }
+
+        same = all(
+            getattr(self, what) == getattr(other, what) for what in ("task", "needles", "dataset")
+        )
+        return same and figures(self) == figures(other)
 
 
 def chance(setting: Setting) -> float | None:
@@ -248,7 +278,7 @@ def _notes(
                 "not tell."
             )
         else:
-            text += "after its provider's shrinking; unknown where that is not documented."
+            text += f"{_shrunk(entry for _, _, cell in cells for entry in cell.entries)}."
         yield text
     yield from _spent(lines)
     if any(line.scored < len(settings) for line in lines):
@@ -269,6 +299,18 @@ def _notes(
     if sources:
         yield f"Source: {paper.describe(sorted(sources))}."
     yield from _repeats(repeats)
+
+
+def _shrunk(entries: Iterable[Entry]) -> str:
+    """What made cells smaller than they were built, as far as the runs tell."""
+    resized = {entry.resized for entry in entries}
+    if True not in resized:
+        way = ""
+    elif False not in resized:
+        way = "--resize and "
+    else:
+        way = "--resize, where a row was made with it, and "
+    return f"after {way}its provider's shrinking; unknown where that is not documented"
 
 
 def _shared(cells: Sequence[tuple[Line, Setting, Cell]]) -> Iterator[str]:

@@ -161,13 +161,13 @@ def dots(rows: Sequence[Row], *, title: str, description: str, stacked: bool = F
     stacked: names stand above their lines (for long names) instead of to their left.
     """
     left = 14 if stacked else _gutter(rows)
-    right, pitch = WIDTH - 20, 40 if stacked else 32
+    right, pitch = WIDTH - 20, 42 if stacked else 32
     top, bottom = 6, 6 + pitch * len(rows)
     body = _axis(left, right, top, bottom)
     for i, row in enumerate(rows):
-        y = top + pitch * i + (27 if stacked else pitch / 2)
+        y = top + pitch * i + (29 if stacked else pitch / 2)
         where = (
-            f'class="name" x="{left}" y="{y - 13:g}"'
+            f'class="name" x="{left}" y="{y - 15:g}"'
             if stacked
             else f'class="name end" x="{left - 10}" y="{y + 4:g}"'
         )
