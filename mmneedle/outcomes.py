@@ -106,21 +106,27 @@ class Outcomes(msgspec.Struct, frozen=True):
 
 def outcomes(run: Run) -> dict[Setting, Outcomes]:
     """Read a run once. Settings in the plan's order; those without any sample are left out."""
-    tables = {
-        setting.name: _Table(run, setting)
-        for setting in map(Setting.parse, run.header.plan)
-        if run.header.asked(setting, True) + run.header.asked(setting, False)
-    }
+    tables = blank(run)
     for part, place, record in run.located():
         setting, number = parse_sample_id(record.sample)
         tables[setting.name].fill(number, part, place, record)
     return {table.setting: table.done() for table in tables.values()}
 
 
-class _Table:
-    """Outcomes in the making."""
+def blank(run: Run) -> "dict[str, Columns]":
+    """Columns to fill for each setting of which a run asks a sample, by its name."""
+    return {
+        setting.name: Columns(run, setting)
+        for setting in map(Setting.parse, run.header.plan)
+        if run.header.asked(setting, True) + run.header.asked(setting, False)
+    }
+
+
+class Columns:
+    """Outcomes in the making: one setting's columns, filled record by record in any order."""
 
     def __init__(self, run: Run, setting: Setting) -> None:
+        """Columns of samples that were never tried."""
         start, stop = run.header.plan[setting.name]
         self.numbers = np.array(
             [index for index in range(start, stop) if run.header.includes(setting, index)], np.int64
@@ -154,7 +160,10 @@ class _Table:
         }
 
     def fill(self, number: int, part: int, place: int, record: Record) -> None:
+        """Take in what stands for a sample from now on; where it stood is Run.read's."""
         row = self.rows[number]
+        if self.columns["status"][row]:
+            self._clear(row)
         response = record.response
         for name, value in (
             ("status", STATUSES.index(response.status) + 1),
@@ -174,7 +183,17 @@ class _Table:
             if verdict is not None:
                 _mark(marks, row, verdict)
 
+    def _clear(self, row: int) -> None:
+        """Forget an earlier attempt, of which nothing may shine through."""
+        for name in ("absent_logprob", "latency"):
+            self.columns[name][row] = np.nan
+        for marks in self.marks.values():
+            for column in (marks.existence, marks.index, marks.exact, marks.kind):
+                column[row] = UNDEFINED
+            marks.said[row] = NOWHERE
+
     def done(self) -> Outcomes:
+        """The columns, which change with what is filled in later."""
         return Outcomes(
             setting=self.setting,
             number=self.numbers,

@@ -246,7 +246,7 @@ class RunLog:
     def _note(self, record: Record) -> None:
         setting, index = parse_sample_id(record.sample)
         table = self._statuses[setting.name]
-        if _replaces(table[index], record.response.status):
+        if replaces(table[index], record.response.status):
             table[index] = _code(record.response.status)
 
     async def append(self, record: Record) -> None:
@@ -532,7 +532,7 @@ def _outcomes(path: Path, header: RunHeader) -> Iterator[tuple[int, Record]]:
     for number, offset, line in _lines(path):
         record = _record(path, number, line, header)
         setting, index = parse_sample_id(record.sample)
-        if _replaces(codes[setting.name][index], record.response.status):
+        if replaces(codes[setting.name][index], record.response.status):
             codes[setting.name][index] = _code(record.response.status)
             places[setting.name][index] = offset
     if not any(map(any, codes.values())):
@@ -545,7 +545,7 @@ def _outcomes(path: Path, header: RunHeader) -> Iterator[tuple[int, Record]]:
                     yield places[name][index], _RECORDS.decode(file.readline())
 
 
-def _replaces(code: int, status: Status) -> bool:
+def replaces(code: int, status: Status) -> bool:
     """Whether a later attempt's status takes the place of the code noted for its sample."""
     return status in FINAL or not code or STATUSES[code - 1] not in FINAL
 
@@ -579,20 +579,24 @@ def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
             offset += len(line)
 
 
+def read_line(line: bytes, header: RunHeader) -> Record:
+    """A line of responses.jsonl. Raises ValueError saying why it is none of this run."""
+    record = _RECORDS.decode(line)
+    setting, index = parse_sample_id(record.sample)
+    if not header.includes(setting, index):
+        raise ValueError(f"sample {record.sample} is not in the plan of run.json")
+    return record
+
+
 def _record(path: Path, number: int, line: bytes, header: RunHeader) -> Record:
     """Read a line. Raises UserError naming a damaged one."""
     try:
-        record = _RECORDS.decode(line)
-        setting, index = parse_sample_id(record.sample)
-        if header.includes(setting, index):
-            return record
-        reason = f"sample {record.sample} is not in the plan of run.json"
+        return read_line(line, header)
     except ValueError as error:  # of the JSON, its types, its UTF-8 or the sample's id
-        reason = str(error)
-    raise UserError(
-        f"{path}: line {number} is damaged ({reason}); mend it, or remove it and its sample is "
-        "asked again"
-    )
+        raise UserError(
+            f"{path}: line {number} is damaged ({error}); mend it, or remove it and its sample is "
+            "asked again"
+        ) from None
 
 
 def _code(status: Status) -> int:
