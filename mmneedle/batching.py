@@ -39,6 +39,7 @@ from mmneedle.types import (
     RETRYABLE,
     Adapter,
     Response,
+    Setting,
     Task,
     parse_sample_id,
 )
@@ -198,7 +199,7 @@ class BatchEvaluation:
                     await self.patience.sleep(self.pause)
                     self.pause = min(self.pause * 1.5, self.poll[1])
                 else:
-                    raise LeaveError("submitted, not waited for")
+                    raise LeaveError(self._not_waited())
             elif self.closing:
                 return
             elif self.full:  # and nothing of ours is in the way
@@ -209,13 +210,35 @@ class BatchEvaluation:
             else:
                 return
 
+    def _not_waited(self) -> str:
+        if any(map(self._unmeasured, self.log.plan)):
+            return (
+                "submitted one request of each setting, not waited for: what they cost tells how "
+                "many more fit into --max-cost"
+            )
+        return "submitted, not waited for"
+
     def _wanted(self, setting: str, index: int) -> bool:
         status, attempts = self.log.status(setting, index), self.table.attempts(setting, index)
         if self.table.away(setting, index) or attempts >= self.max_attempts:
             return False
-        return status not in FINAL or (
-            self.retry_failed and not attempts and status not in ANSWERED
-        )
+        if status in FINAL and (not self.retry_failed or attempts or status in ANSWERED):
+            return False
+        return not self._unmeasured(setting) or self._may_measure(setting)
+
+    def _unmeasured(self, setting: str) -> bool:
+        """Whether money is limited and no request of this setting has told what it costs."""
+        return self.ledger.limit is not None and not self.ledger.measured(Setting.parse(setting))
+
+    def _may_measure(self, setting: str) -> bool:
+        """Whether a request may go ahead of the others to learn what it is charged: one may."""
+        if self.ledger.unmeasurable(Setting.parse(setting)):
+            self.closing = self.closing or (
+                f"stopped: {self.adapter.model} does not say how many tokens a request of "
+                f"{setting} took, so --max-cost cannot be kept; without it the same command goes on"
+            )
+            return False
+        return not self.table.out(setting)
 
     # ---------------------------------------------------------------- sending
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from mmneedle.errors import UserError
-from mmneedle.types import Response, Usage
+from mmneedle.types import ANSWERED, Response, Usage
 
 _MILLION = 1e6
 
@@ -60,14 +60,24 @@ def cost(usage: Usage, prices: Prices, batch: bool = False) -> float:
     """
     tokens = usage.input_tokens or 0
     rate = prices.of(tokens)
-    cached, written = usage.cached_tokens or 0, usage.cache_write_tokens or 0
+    cached, written = cache_parts(usage)
     dollars = (
-        max(0, tokens - cached - written) * rate.input
+        (tokens - cached - written) * rate.input
         + cached * (rate.input if rate.cached is None else rate.cached)
         + written * (rate.input if rate.cache_write is None else rate.cache_write)
         + (usage.output_tokens or 0) * rate.output
     )
     return dollars / _MILLION * (prices.batch if batch and prices.batch is not None else 1.0)
+
+
+def cache_parts(usage: Usage) -> tuple[int, int]:
+    """Input tokens read from a cache and written to one: together never more than there were.
+
+    A server that counts more than that counts wrongly, and nothing must come out below zero.
+    """
+    tokens = usage.input_tokens or 0
+    cached = min(usage.cached_tokens or 0, tokens)
+    return cached, min(usage.cache_write_tokens or 0, tokens - cached)
 
 
 def saved(usage: Usage, prices: Prices, batch: bool = False) -> float:
@@ -77,6 +87,18 @@ def saved(usage: Usage, prices: Prices, batch: bool = False) -> float:
     """
     without = msgspec.structs.replace(usage, cached_tokens=None, cache_write_tokens=None)
     return cost(without, prices, batch) - cost(usage, prices, batch)
+
+
+def may_be_charged(response: Response) -> bool:
+    """Whether an attempt may cost something though nobody counted its tokens.
+
+    Answers do. So may a request that no reply came back of, and one that a server or a gateway on
+    the way failed at: the model may have been at work. Requests that were turned away were not
+    begun, and cost nothing.
+    """
+    if counted(response.usage) or response.uncharged:
+        return False
+    return response.status in ANSWERED or response.status in ("timeout", "server_error")
 
 
 def counted(usage: Usage | None) -> bool:
@@ -91,6 +113,8 @@ class Spending(msgspec.Struct, omit_defaults=True):
     """With counted tokens."""
     uncounted: int = 0
     """Answers whose tokens the provider did not count."""
+    unsure: int = 0
+    """Attempts without an answer that may have been charged all the same: nobody said."""
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
@@ -104,11 +128,16 @@ class Spending(msgspec.Struct, omit_defaults=True):
         """Count a response."""
         usage = response.usage
         if usage is None or not counted(usage):
-            self.uncounted += response.status == "ok" or response.text is not None
+            answered = response.status == "ok" or response.text is not None
+            self.uncounted += answered
+            self.unsure += not answered and may_be_charged(response)
             return
         self.responses += 1
-        for name in ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens"):
-            setattr(self, name, getattr(self, name) + (getattr(usage, name) or 0))
+        cached, written = cache_parts(usage)
+        self.input_tokens += usage.input_tokens or 0
+        self.output_tokens += usage.output_tokens or 0
+        self.cached_tokens += cached
+        self.cache_write_tokens += written
         if prices is not None:
             batch = response.batch is not None
             self.usd = (self.usd or 0.0) + cost(usage, prices, batch)
@@ -119,6 +148,7 @@ class Spending(msgspec.Struct, omit_defaults=True):
         for name in (
             "responses",
             "uncounted",
+            "unsure",
             "input_tokens",
             "output_tokens",
             "cached_tokens",
@@ -147,6 +177,9 @@ class Spending(msgspec.Struct, omit_defaults=True):
         if self.uncounted:
             answers = "answer" if self.uncounted == 1 else "answers"
             text += f"; the tokens of {self.uncounted:,} {answers} were not counted"
+        if self.unsure and self.usd is not None:
+            attempts = "attempt" if self.unsure == 1 else "attempts"
+            text += f"; {self.unsure:,} failed {attempts} may have been charged too"
         return text
 
 

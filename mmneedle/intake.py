@@ -66,6 +66,7 @@ class Table:
         plan = log.header.plan
         self._attempts = {name: bytearray(stop) for name, (_, stop) in plan.items()}
         self._away = {name: bytearray(stop) for name, (_, stop) in plan.items()}
+        self._out = dict.fromkeys(plan, 0)
 
     def attempts(self, setting: str, index: int) -> int:
         """Attempts by this command, or by the one that sent what this one takes in; at most 255."""
@@ -74,6 +75,10 @@ class Table:
     def away(self, setting: str, index: int) -> bool:
         """Whether it is in a batch that is not collected yet."""
         return bool(self._away[setting][index])
+
+    def out(self, setting: str) -> int:
+        """How many of a setting's samples are in batches that are not collected yet."""
+        return self._out[setting]
 
     def leave(self, record: Record) -> None:
         """A sample's attempt goes into a batch."""
@@ -86,6 +91,7 @@ class Table:
     def _set(self, sample: str, attempts: int, away: int) -> None:
         setting, index = parse_sample_id(sample)
         self._attempts[setting.name][index] = min(attempts, 255)
+        self._out[setting.name] += away - self._away[setting.name][index]
         self._away[setting.name][index] = away
 
 

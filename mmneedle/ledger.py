@@ -14,7 +14,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from mmneedle.costs import Prices, Spending, cost, counted, dollars
+from mmneedle.costs import Prices, Spending, cost, counted, dollars, may_be_charged
 from mmneedle.errors import UserError
 from mmneedle.types import ANSWERED, Needs, Response, Setting, Usage
 
@@ -62,6 +62,8 @@ class Ledger:
         self._texts = {one.setting: len(one.prompt.encode()) + _FRAME for one in needs}
         self._inputs = {setting: (image_tokens or {}).get(setting) for setting in self._texts}
         self._seen: dict[Setting, int] = {}
+        self._uncounted: set[Setting] = set()
+        """Settings with an answer whose tokens the provider did not count."""
         self._changed = asyncio.Event()
 
     def add(self, setting: Setting, response: Response) -> None:
@@ -70,7 +72,10 @@ class Ledger:
         usage = response.usage
         if usage is not None and counted(usage):
             self._seen[setting] = max(self._seen.get(setting, 0), usage.input_tokens or 0)
-        elif response.status in ANSWERED or (response.status == "timeout" and not response.batch):
+            return
+        if response.status in ANSWERED:
+            self._uncounted.add(setting)
+        if may_be_charged(response):
             self.uncertain += self.most(setting)
 
     def most(self, setting: Setting) -> float:
@@ -135,7 +140,15 @@ class Ledger:
 
     def known(self, setting: Setting) -> bool:
         """Whether a rule or an earlier request tells how many tokens a request has."""
-        return setting in self._seen or self._inputs.get(setting) is not None
+        return self.measured(setting) or self._inputs.get(setting) is not None
+
+    def measured(self, setting: Setting) -> bool:
+        """Whether an earlier request of this setting told what it was charged."""
+        return setting in self._seen
+
+    def unmeasurable(self, setting: Setting) -> bool:
+        """Whether this setting was answered, and nobody said what that took."""
+        return setting in self._uncounted and setting not in self._seen
 
     def hold(self, setting: Setting) -> float | None:
         """Hold back the most that a request of a batch can cost; None where it does not fit now."""
@@ -153,7 +166,7 @@ class Ledger:
         """One line on why nothing fits any more, and how to go on."""
         spent = dollars(self.spending.usd or 0.0)
         if self.uncertain:
-            spent += f" and perhaps {dollars(self.uncertain)} for requests without an answer"
+            spent += f" and perhaps {dollars(self.uncertain)} for requests that nobody counted"
         return (
             f"stopped before --max-cost {self.limit:g}: {spent} spent, the next request may cost "
             f"up to {dollars(self.most(setting))}; {missing:,} samples remain: the same command "

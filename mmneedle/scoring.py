@@ -381,10 +381,9 @@ def _add_spent(rows: Iterable[Row], run: Run) -> None:
     known = None if run.header.prices is None else 0.0
     totals: dict[tuple[Setting, bool], Spending] = {}
     for record in run.records():
-        if record.response.usage is not None:
-            key = parse_sample_id(record.sample)[0], record.truth[0] is not None
-            total = totals.setdefault(key, Spending(usd=known, saved_usd=known))
-            total.add(record.response, run.header.prices)
+        key = parse_sample_id(record.sample)[0], record.truth[0] is not None
+        total = totals.setdefault(key, Spending(usd=known, saved_usd=known))
+        total.add(record.response, run.header.prices)
     for row in rows:
         found = totals.get((row.setting, row.split == "positive"))
         if found is not None and found.responses:

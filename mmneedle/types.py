@@ -235,6 +235,8 @@ class Response(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line on what went wrong; never holds a key."""
     retry_after: float | None = None
     """Seconds the provider asked us to wait."""
+    uncharged: bool = False
+    """A failure that cost nothing: the provider never began with the request."""
     batch: str | None = None
     """The provider's id of the batch that brought it, at the batch price; None: asked directly."""
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from api_server import KEY, ApiServer
+from api_server import KEY, ApiServer, Ask
 from batch_server import SERVERS, BatchServer, OpenAIBatchServer
+from chat_server import Reply
 from needs import coco_mini
 from seer import Seer
 from shell import Shell, build
@@ -140,3 +141,68 @@ def test_a_sum_that_is_not_passed(mmneedle: Shell, server: BatchServer) -> None:
         assert spent <= limit
     assert len(server.made) > 0
     assert mmneedle.ok(*command, "--batch", "--max-cost", 9999).startswith("8 of 8")
+
+
+TOO_LITTLE = """
+[sources.me]
+title = "A rule that is wrong"
+read = 2026-11-25
+[[models]]
+match = ["server/m"]
+source = "me"
+image = {rule = "fixed", tokens = 1}
+"""
+
+
+def test_a_rule_that_is_wrong_costs_one_request_a_setting(
+    mmneedle: Shell, server: BatchServer
+) -> None:
+    """Every request is charged 100,000 tokens, and the rule says a few hundred of text."""
+    build(mmneedle)
+    Path("p.toml").write_text("input = 10\noutput = 0\n")  # a dollar a request
+    Path("l.toml").write_text(TOO_LITTLE)
+
+    def dear(ask: Ask) -> Reply:
+        reply = ask.answer()
+        reply.body["usage"]["prompt_tokens"] = 100_000
+        return reply
+
+    server.script = dear
+    command = ("run", "set", "--model", "openai/m", "--log", "r", "--base-url", server.url,
+               "--prices", "p.toml", "--limits", "l.toml", "--max-tokens", "5", "--batch",
+               "--max-cost")  # fmt: skip
+    server.held = True
+    said = mmneedle(*command, 6, "--no-batch-wait").out
+    server.held = False
+    assert "submitted one request of each setting, not waited for" in said
+    assert [len(made.keys) for made in server.made] == [2]
+    done = mmneedle(*command, 6)
+    assert done.status == 1
+    assert "stopped before --max-cost 6" in done.out
+    asked = sum(len(made.keys) for made in server.made)
+    assert 4 <= asked <= 6
+    assert mmneedle.ok(*command, 99).startswith("16 of 16")
+    assert server.made[0].keys != server.made[1].keys
+
+
+def test_a_provider_that_counts_nothing_cannot_be_limited(
+    mmneedle: Shell, server: BatchServer
+) -> None:
+    build(mmneedle)
+    Path("p.toml").write_text("input = 10\noutput = 0\n")
+    Path("l.toml").write_text(TOO_LITTLE)
+
+    def silent(ask: Ask) -> Reply:
+        reply = ask.answer()
+        del reply.body["usage"]
+        return reply
+
+    server.script = silent
+    command = ("run", "set", "--model", "openai/m", "--log", "r", "--base-url", server.url,
+               "--prices", "p.toml", "--limits", "l.toml", "--batch")  # fmt: skip
+    done = mmneedle(*command, "--max-cost", 6)
+    assert done.status == 1
+    assert "openai/m does not say how many tokens a request of n1-g2x2-k1 took" in done.out
+    assert [len(made.keys) for made in server.made] == [2]
+    assert "without it the same command goes on" in done.out
+    assert mmneedle.ok(*command).startswith("16 of 16")

@@ -113,6 +113,33 @@ def test_the_sum_is_never_passed_with_16_connections(
     assert till.count == 120
 
 
+def test_requests_that_end_at_a_gateway_count_at_their_most(
+    mmneedle: Shell, tmp_path: Path
+) -> None:
+    """The model was paid for each of them, though a 502 or nothing at all came back."""
+    build(mmneedle, "set", "--samples", 20)
+    (tmp_path / "p.toml").write_text(PRICES)
+    taken = 0.0
+
+    def script(ask: Ask) -> Reply:
+        nonlocal taken
+        reply = charged(700, 20)
+        taken += dollars(reply)
+        if sum(ask.prompt.encode()) % 4:
+            return reply
+        return failure(502, "bad gateway") if ask.nth % 2 else Reply(body={}, drop=0)
+
+    with ChatServer(script) as server:
+        status, text = run(mmneedle, server.url, "--prices", "p.toml", "--max-cost", 0.4,
+                           "--max-tokens", 30, "--attempts", 2)  # fmt: skip
+        assert any(server.asked[prompt] > 1 for prompt in server.asked)
+    assert status == 1
+    assert taken <= 0.4
+    assert "for requests that nobody counted" in text
+    assert "failed attempts may have been charged too" in text
+    assert "attempts" in text
+
+
 def test_without_a_price_max_cost_is_refused(mmneedle: Shell) -> None:
     build(mmneedle)
     with ChatServer() as server:
@@ -180,8 +207,12 @@ def test_what_may_have_been_charged_is_held() -> None:
     some = ledger()
     for status in ("timeout", "ok", "rate_limited", "server_error", "image_rejected"):
         some.add(ONE, Response(status))
-    assert some.uncertain == 2 * 107
-    assert some.committed == 2 * 107
+    for status in ("timeout", "server_error"):  # turned away: not begun
+        some.add(ONE, Response(status, uncharged=True))
+    assert some.uncertain == 3 * 107
+    assert some.committed == 3 * 107
+    assert some.spending.unsure == 2
+    assert "2 failed attempts may have been charged too" in str(some.spending)
 
 
 def test_how_many_fit() -> None:

@@ -36,6 +36,21 @@ def test_cost_by_hand() -> None:
     assert cost(usage, Prices(2.0, 10.0), batch=True) == pytest.approx(3.0)
 
 
+@given(*[st.one_of(st.none(), st.integers(0, 1000))] * 3)
+def test_a_cache_never_holds_more_than_was_sent(
+    tokens: int | None, cached: int | None, written: int | None
+) -> None:
+    usage = Usage(tokens, 10, cached_tokens=cached, cache_write_tokens=written)
+    least, most = (min if low else max for low in (True, False))
+    rates = (PRICES.input, PRICES.cached or 0.0, PRICES.cache_write or 0.0)
+    paid = cost(usage, PRICES) - 100 / 1e6
+    assert least(rates) * (tokens or 0) / 1e6 - 1e-12 <= paid
+    assert paid <= most(rates) * (tokens or 0) / 1e6 + 1e-12
+    total = spending([Response("ok", "-1", usage=usage)], PRICES)
+    assert total.cached_tokens + total.cache_write_tokens <= total.input_tokens
+    assert (total.cached_share or 0.0) <= 1
+
+
 def test_a_long_request_pays_its_tier_for_all_tokens() -> None:
     prices = Prices(1.0, 4.0, tiers=(Tier(200_000, 2.0, 6.0), Tier(500_000, 3.0, 9.0)))
     assert cost(Usage(200_000, 0), prices) == pytest.approx(0.2)

@@ -28,7 +28,7 @@ from mmneedle.adapters.reasoning import (
     room,
 )
 from mmneedle.adapters.server import CONNECT_TIMEOUT, BaseUrl, Secrets, key_from
-from mmneedle.adapters.statuses import decode, failure, get, items, one_line
+from mmneedle.adapters.statuses import decode, failure, get, items, no_reply, one_line
 from mmneedle.errors import UserError
 from mmneedle.types import Request, Response, Status, Usage
 
@@ -139,9 +139,9 @@ class AnthropicAdapter:
         except anthropic.APIStatusError as error:
             response = read_error(error)
         except (anthropic.APITimeoutError, httpx2.TimeoutException) as error:
-            response = Response("timeout", error=one_line(error))
+            response = no_reply("timeout", error)
         except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
-            response = Response("server_error", error=one_line(error))
+            response = no_reply("server_error", error)
         timed = {"latency": clock.passed(), "first_token": clock.first}
         return self._secrets.hide(msgspec.structs.replace(response, **timed))
 
@@ -156,7 +156,8 @@ class AnthropicAdapter:
             if isinstance(told, Response):
                 return told
             if get(told, "type", str) == "error":
-                return read_error_object(get(told, "error", dict), 500, {})
+                broke = read_error_object(get(told, "error", dict), 500, {})
+                return msgspec.structs.replace(broke, uncharged=False)  # it had begun
             message.add(told)
             if message.speaks:
                 clock.note()

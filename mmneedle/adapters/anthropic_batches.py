@@ -162,7 +162,9 @@ class AnthropicBatches:
             return CANCELLED
         # {"type": "error", "error": {"type": "invalid_request_error", "message": …}}
         error: Mapping[str, Any] | None = get(outcome.error, "error", dict) or outcome.error
-        return self._secrets.hide(read_error_object(dict(error or {"type": outcome.type}), 500, {}))
+        failed = read_error_object(dict(error or {"type": outcome.type}), 500, {})
+        # The guide to batches, as of November 2026: requests that erred are not billed.
+        return self._secrets.hide(msgspec.structs.replace(failed, uncharged=True))
 
     async def cancel(self, batch: str) -> None:
         """Ask for what has not begun to be left."""

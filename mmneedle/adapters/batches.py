@@ -18,8 +18,10 @@ BATCH_TIMEOUT = 600.0
 """Seconds that a provider may say nothing: it may look through a whole file before it answers."""
 
 NO_RESULT = Response("server_error", error="the batch brought no result for it")
-CANCELLED = Response("server_error", error="the batch was cancelled before it was asked")
-EXPIRED = Response("timeout", error="the batch expired before it was asked")
+CANCELLED = Response(
+    "server_error", error="the batch was cancelled before it was asked", uncharged=True
+)
+EXPIRED = Response("timeout", error="the batch expired before it was asked", uncharged=True)
 
 
 class Failure(Exception):  # noqa: N818 - it is what a Response says

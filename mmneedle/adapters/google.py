@@ -28,7 +28,15 @@ from mmneedle.adapters.reasoning import (
     thinks,
 )
 from mmneedle.adapters.server import BaseUrl, Secrets, key_from
-from mmneedle.adapters.statuses import decode, failure, get, items, one_line
+from mmneedle.adapters.statuses import (
+    decode,
+    failure,
+    get,
+    items,
+    no_reply,
+    one_line,
+    seconds,
+)
 from mmneedle.errors import UserError
 from mmneedle.types import RETRYABLE, Request, Response, Status, Usage
 
@@ -134,9 +142,9 @@ class GoogleAdapter:
         except errors.APIError as error:
             response = read_error(error)
         except httpx2.TimeoutException as error:
-            response = Response("timeout", error=one_line(error) or "no reply in time")
+            response = no_reply("timeout", error)
         except (httpx2.HTTPError, ValueError) as error:  # ValueError: an error that is no text
-            response = Response("server_error", error=one_line(error) or type(error).__name__)
+            response = no_reply("server_error", error)
         latency = time.perf_counter() - began
         return self._secrets.hide(msgspec.structs.replace(response, latency=latency))
 
@@ -324,5 +332,5 @@ def _retry_delay(told: dict[str, Any]) -> float | None:
     for one in items(told, "details"):
         match = re.fullmatch(r"(\d+(?:\.\d+)?)s", get(one, "retryDelay", str) or "")
         if match:
-            return float(match[1])
+            return seconds(float(match[1]))
     return None

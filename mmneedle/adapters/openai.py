@@ -22,7 +22,7 @@ from mmneedle.adapters.body import HOLE, Body, Frame
 from mmneedle.adapters.reasoning import MORE_EFFORTS, Reasoning, patience, reasoning, room
 from mmneedle.adapters.replies import read_chat, read_responses
 from mmneedle.adapters.server import CONNECT_TIMEOUT, BaseUrl, Secrets, key_from
-from mmneedle.adapters.statuses import failure, get, one_line
+from mmneedle.adapters.statuses import failure, get, no_reply, one_line
 from mmneedle.adapters.transport import DirectTransport
 from mmneedle.errors import UserError
 from mmneedle.types import Request, Response
@@ -205,9 +205,9 @@ class OpenAIAdapter:
         except openai.APIStatusError as error:
             response = read_error(error)
         except openai.APITimeoutError as error:
-            response = Response("timeout", error=one_line(error))
+            response = no_reply("timeout", error)
         except (openai.APIConnectionError, httpx2.HTTPError) as error:
-            response = Response("server_error", error=one_line(error))
+            response = no_reply("server_error", error)
         latency = time.perf_counter() - began
         return self._secrets.hide(msgspec.structs.replace(response, latency=latency))
 

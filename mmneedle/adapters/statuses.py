@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
+import httpx2
 import msgspec
 
 from mmneedle.types import RETRYABLE, Response, Status
 
 _T = TypeVar("_T")
 _MOST = 2**53  # no count of tokens is so large
+_LONGEST_WAIT = 86_400.0  # seconds; who asks for more means "not today"
+_TURNED_AWAY = {409, 503, 529}  # as statuses of HTTP: not begun, hence not charged
 
 _KINDS: tuple[tuple[Status, str], ...] = (
     (
@@ -79,25 +82,42 @@ def failure(code: int, details: str, message: str, headers: Mapping[str, str]) -
     """
     status = classify(code, details)
     wait = retry_after(headers) if status in RETRYABLE else None
-    return Response(status, error=message, retry_after=wait)
+    uncharged = status in ("server_error", "timeout") and code in _TURNED_AWAY
+    return Response(status, error=message, retry_after=wait, uncharged=uncharged)
+
+
+def no_reply(status: Status, error: Exception) -> Response:
+    """The response for an HTTP client's error: nothing came back, or not all of it."""
+    said = one_line(error) or type(error).__name__
+    return Response(status, error=said, uncharged=_unreached(error))
+
+
+def _unreached(error: BaseException | None) -> bool:
+    """Whether no connection came about, so that nothing was sent."""
+    while error is not None:
+        if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+            return True
+        error = error.__cause__
+    return False
 
 
 def retry_after(headers: Mapping[str, str], moment: float | None = None) -> float | None:
     """Seconds to wait by Retry-After (RFC 9110, 10.2.3: seconds or a date) or retry-after-ms."""
     with contextlib.suppress(KeyError, ValueError):
-        return _seconds(float(headers["retry-after-ms"]) / 1000)
+        return seconds(float(headers["retry-after-ms"]) / 1000)
     value = headers.get("retry-after", "")
     with contextlib.suppress(ValueError):
-        return _seconds(float(value))
+        return seconds(float(value))
     with contextlib.suppress(ValueError, OverflowError):
-        return max(0.0, parsedate_to_datetime(value).timestamp() - (moment or time.time()))
+        return seconds(max(0.0, parsedate_to_datetime(value).timestamp() - (moment or time.time())))
     return None
 
 
-def _seconds(value: float) -> float:
-    if not 0 <= value < float("inf"):
+def seconds(value: float) -> float:
+    """A time to wait, a day at most. Raises ValueError for one that is none (negative, NaN)."""
+    if not value >= 0:
         raise ValueError
-    return value
+    return min(value, _LONGEST_WAIT)
 
 
 def error_in_reply(error: Any) -> Response:
