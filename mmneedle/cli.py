@@ -33,6 +33,10 @@ Folder = Annotated[Path, typer.Argument(help="Folder of a data set.", metavar="D
 Runs = Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN...")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+Task = Annotated[
+    Literal["grid", "twin-literal", "twin-paraphrase"],
+    typer.Option(help="The stitched images, or the same haystacks as text (docs/twins.md)."),
+]
 Resize = Annotated[
     str | None, typer.Option(help="Shrink cells to so many pixels before sending: 96 or 160x96.")
 ]
@@ -256,6 +260,7 @@ def show(
     folder: Folder,
     sample: Annotated[str | None, typer.Argument(help="Sample id.", metavar="SAMPLE")] = None,
     out: Annotated[Path | None, typer.Option(help="Write images, prompt and truth here.")] = None,
+    task: Task = "grid",
     resize: Resize = None,
     as_json: Json = False,
 ) -> None:
@@ -276,10 +281,10 @@ def show(
     elif out is not None:
         if as_json:
             raise UserError("--out writes sample.json itself: leave out --json")
-        showing.write_sample(dataset, sample, out, arguments.resize(resize))
+        showing.write_sample(dataset, sample, out, arguments.resize(resize), task)
         print(out)
     else:
-        print(showing.sample_text(dataset, sample, as_json=as_json))
+        print(showing.sample_text(dataset, sample, as_json=as_json, task=task))
 
 
 @app.command()
@@ -291,6 +296,7 @@ def run(
     ] = None,
     limit: Limit = None,
     settings: Settings = None,
+    task: Task = "grid",
     resize: Resize = None,
     max_cost: Annotated[
         float | None, typer.Option(help="US dollars that the run may cost in all.", min=0)
@@ -372,7 +378,8 @@ def run(
     summary = evaluate(
         folder,
         model,
-        log or Path("runs") / f"{folder.resolve().name}-{_slug(model)}",
+        log or Path("runs") / _run_name(folder, model, task),
+        task=task,
         limit=arguments.limit(limit),
         shapes=arguments.shapes(settings) if settings else None,
         shard=arguments.shard(shard),
@@ -398,6 +405,7 @@ def estimate(
     model: Annotated[str, typer.Option(help="provider/model, such as openai/gpt-4o.")],
     limit: Limit = None,
     settings: Settings = None,
+    task: Task = "grid",
     resize: Resize = None,
     batch: Annotated[bool, typer.Option("--batch", help="As a batch of the provider's.")] = False,
     rpm: Annotated[int | None, typer.Option(help="Requests a minute at most.", min=1)] = None,
@@ -425,6 +433,7 @@ def estimate(
     result = estimating.estimate(
         folder,
         model,
+        task=task,
         limit=arguments.limit(limit),
         shapes=arguments.shapes(settings) if settings else None,
         resize=arguments.resize(resize),
@@ -440,6 +449,11 @@ def estimate(
         _print_json(result)
     else:
         print(estimating.text(result))
+
+
+def _run_name(folder: Path, model: str, task: str) -> str:
+    name = f"{folder.resolve().name}-{_slug(model)}"
+    return name if task == "grid" else f"{name}-{task}"
 
 
 def _slug(text: str) -> str:

@@ -18,11 +18,11 @@ from mmneedle.costs import Prices, cost, dollars, find_prices, why_no_prices
 from mmneedle.errors import UserError
 from mmneedle.evaluate import dataset_needs, make_plan
 from mmneedle.preflight import Preflight, View, preflight
-from mmneedle.prompts import prompt
 from mmneedle.runlog import Plan, pixels
 from mmneedle.stitching.dataset import DataSet
+from mmneedle.tasks import open_task
 from mmneedle.tasks.grid import GridTask
-from mmneedle.types import Setting, Usage
+from mmneedle.types import Usage
 
 _ROOM = {"max_tokens": whole(1), "reasoning": reasoning(MORE_EFFORTS, tokens=True)}
 """Options that decide how long an answer may be."""
@@ -38,7 +38,7 @@ class SettingEstimate(msgspec.Struct, frozen=True):
     cell: tuple[int, int]
     """Width and height of a cell as it is sent, in pixels."""
     effective_cell: str
-    """Pixels a side as the model gets it: "96", "160x96", "unknown"."""
+    """Pixels a side as the model gets it: "96", "160x96", "unknown"; "" for text."""
     image_tokens: int | None
     """Of all its images."""
     text_tokens: int | None
@@ -85,6 +85,7 @@ def estimate(
     folder: Path | str,
     model: str,
     *,
+    task: str = GridTask.name,
     limit: tuple[int, int | None] = (0, None),
     shapes: Iterable[tuple[int, int, int]] | None = None,
     resize: tuple[int, int] | None = None,
@@ -103,7 +104,7 @@ def estimate(
     """
     dataset = DataSet.open(folder)
     plan = make_plan(dataset, limit, None if shapes is None else set(shapes))
-    task = GridTask(dataset, resize)
+    asked = open_task(task, dataset, resize)
     path, options = adapters.read_model(model, adapter_options or {})
     if path.startswith("baseline/"):
         raise UserError(f"{path} answers without looking: there is nothing to estimate")
@@ -111,14 +112,16 @@ def estimate(
     read = read_options(path, thinking, _ROOM)
     most = room(path, read.get("reasoning"), read.get("max_tokens"))
     fingerprint = options | {"max_tokens": most}
-    needs = dataset_needs(dataset, plan, task)
+    needs = dataset_needs(dataset, plan, asked)
     see = None
     if path.startswith("onnx/"):  # asks no key and knows what it sees
         see = getattr(adapters.create(path), "see", None)
     checked = preflight(path, needs, fingerprint, Book.open(limits), see)
     found = find_prices(checked.key, fingerprint, prices, checked.limits.batch)
     texts = {
-        view.setting: text_tokens(checked.limits, _characters(dataset, plan, view.setting))
+        view.setting: text_tokens(
+            checked.limits, asked.characters(view.setting, *plan[view.setting.name])
+        )
         for view in checked.views
     }
     reckoned = [_Reckoning(view, plan, texts[view.setting], found) for view in checked.views]
@@ -158,7 +161,7 @@ class _Reckoning:
         self.requests = stop - start
         self.usual = _ANSWER * view.setting.needles
         each = view.sight.tokens
-        self.images = None if each is None else each * view.setting.images
+        self.images = None if each is None else each * view.needs.images
         self.tokens = None if self.images is None or text is None else self.images + text
 
     def usd(self, output: int) -> float | None:
@@ -169,7 +172,7 @@ class _Reckoning:
 
     def usd_cached(self, questions: int) -> float | None:
         """All requests, where all but the first of each haystack read its images from a cache."""
-        if self.tokens is None or self.images is None or self.prices is None:
+        if self.tokens is None or not self.images or self.prices is None:
             return None
         if self.prices.cached is None:
             return None
@@ -188,21 +191,12 @@ class _Reckoning:
             setting=view.setting.name,
             requests=self.requests,
             cell=view.sent,
-            effective_cell=pixels(view.cell),
+            effective_cell=pixels(view.cell) if view.needs.images else "",
             image_tokens=self.images,
             text_tokens=self.text,
             usd=self.usd(self.usual),
             refused=view.fault,
         )
-
-
-def _characters(dataset: DataSet, plan: Plan, setting: Setting) -> float:
-    """The mean length of a setting's texts."""
-    start, stop = plan[setting.name]
-    lengths = [
-        len(prompt(setting, captions)) for captions in dataset.captions(setting, start, stop)
-    ]
-    return sum(lengths) / len(lengths)
 
 
 def _total(parts: Iterable[Any]) -> Any:

@@ -15,11 +15,12 @@ from mmneedle.errors import UserError
 from mmneedle.intake import BatchSummary
 from mmneedle.ledger import Ledger
 from mmneedle.preflight import Preflight, preflight
-from mmneedle.prompts import prompt
 from mmneedle.runlog import Plan, Run, RunHeader, RunLog, environment
 from mmneedle.runner import RunSummary
 from mmneedle.stitching.dataset import DataSet
+from mmneedle.tasks import open_task
 from mmneedle.tasks.grid import GridTask
+from mmneedle.tasks.twins import TwinTask
 from mmneedle.types import Adapter, Needs, Setting, parse_sample_id
 
 
@@ -28,6 +29,7 @@ def evaluate(
     model: str,
     log: Path | str,
     *,
+    task: str = GridTask.name,
     limit: tuple[int, int | None] = (0, None),
     shapes: Iterable[tuple[int, int, int]] | None = None,
     shard: tuple[int, int] = (1, 1),
@@ -47,6 +49,7 @@ def evaluate(
         folder: a data set.
         model: provider/model.
         log: the run's folder, new or to go on with.
+        task: one of `tasks.TASKS`: the images, or the same haystacks as text.
         limit: [start, stop) of sample indices within each setting; None is the end.
         shapes: only settings of these (images, rows, columns).
         shard: part k of n.
@@ -66,14 +69,14 @@ def evaluate(
     """
     dataset = DataSet.open(folder)
     plan = make_plan(dataset, limit, None if shapes is None else set(shapes))
-    task = GridTask(dataset, resize)
+    asked = open_task(task, dataset, resize)
     book = Book.open(limits)
     adapter = adapters.create(model, **adapter_options or {})
     api = batching.batch_api(adapter) if batch else None
-    checked = _inspect(adapter, task, plan, book, force=force, quiet=quiet)
+    checked = _inspect(adapter, asked, plan, book, force=force, quiet=quiet)
     header = RunHeader(
         model=adapter.model,
-        task=GridTask.name,
+        task=asked.name,
         dataset_path=str(dataset.folder.resolve()),
         dataset_fingerprint=dataset.fingerprint,
         adapter=adapter.fingerprint(),
@@ -81,7 +84,7 @@ def evaluate(
         shard=shard,
         questions=dataset.questions,
         resize=resize,
-        cell=task.cell if adapter.wants_images else None,
+        cell=asked.cell if isinstance(asked, GridTask) and adapter.wants_images else None,
         effective_cell=checked.effective_cells,
         prices=_prices(adapter, checked, prices, needed=max_cost is not None),
         environment=environment(),
@@ -102,18 +105,19 @@ def evaluate(
         ledger = open_ledger(opened, checked, max_cost, batch=batch)
         if api:
             options["ledger"] = ledger
-            return batching.run(task, dataset, adapter, api, opened, progress=show, **options)
+            return batching.run(asked, dataset, adapter, api, opened, progress=show, **options)
         _no_batches(opened.folder)
-        return runner.run(task, dataset, adapter, opened, progress=show, ledger=ledger, **options)
+        return runner.run(asked, dataset, adapter, opened, progress=show, ledger=ledger, **options)
 
 
 def _inspect(
-    adapter: Adapter, task: GridTask, plan: Plan, book: Book, *, force: bool, quiet: bool
+    adapter: Adapter, task: GridTask | TwinTask, plan: Plan, book: Book, *, force: bool, quiet: bool
 ) -> Preflight:
     """Compare the plan with the model's limits, and load the model. Raises UserError."""
     if not adapter.wants_images:
         return preflight(adapter.model, [], adapter.fingerprint(), book)
-    len(task.dataset.store)  # a store that is not whole is found before anything is asked
+    if task.has_images:
+        len(task.dataset.store)  # a store that is not whole is found before anything is asked
     needs = dataset_needs(task.dataset, plan, task)
     prepare = getattr(adapter, "prepare", None)
     if prepare is not None:
@@ -182,27 +186,12 @@ def _no_batches(folder: Path) -> None:
         )
 
 
-def dataset_needs(dataset: DataSet, plan: Plan, task: GridTask | None = None) -> list[Needs]:
-    """What the plan's requests ask of a model, one entry a setting.
-
-    `image_bytes` is that of the largest of the first few samples; `task` says how they are sent.
-    """
+def dataset_needs(
+    dataset: DataSet, plan: Plan, task: GridTask | TwinTask | None = None
+) -> list[Needs]:
+    """What the plan's requests ask of a model, one entry a setting; the image task by default."""
     task = task or GridTask(dataset)
-    few = 2 if task.slow else 8
-    result = []
-    for name, (start, stop) in plan.items():
-        setting = Setting.parse(name)
-        longest = max(
-            (prompt(setting, captions) for captions in dataset.captions(setting, start, stop)),
-            key=len,
-        )
-        size = max(
-            sum(map(len, task.images(sample)))
-            for sample in dataset.samples(setting, start, min(stop, start + few))
-        )
-        width, height = task.cell
-        result.append(Needs(setting, width * setting.cols, height * setting.rows, longest, size))
-    return result
+    return [task.needs(Setting.parse(name), start, stop) for name, (start, stop) in plan.items()]
 
 
 def make_plan(

@@ -67,8 +67,8 @@ class Preflight(msgspec.Struct, frozen=True):
 
     @property
     def effective_cells(self) -> dict[str, tuple[int, int] | None]:
-        """Setting name -> pixels a cell, for a run's header."""
-        return {view.setting.name: view.cell for view in self.views}
+        """Setting name -> pixels a cell, for a run's header; none for text."""
+        return {view.setting.name: view.cell for view in self.views if view.needs.images}
 
     @property
     def image_tokens(self) -> dict[Setting, int | None]:
@@ -90,7 +90,7 @@ class Preflight(msgspec.Struct, frozen=True):
     def advice(self) -> str | None:
         """One line on a level of detail that had better be asked for; None where it is clear."""
         levels = self.limits.undecided(self.detail)
-        if not levels or all(view.cell for view in self.views):
+        if not levels or all(view.cell for view in self.views if view.needs.images):
             return None
         return (
             f"{self.model}: which detail it takes by itself is not documented, so effective "
@@ -133,10 +133,17 @@ def preflight(
         see = _checkpoint_sight(key, needs, fingerprint)
     views = []
     for one in needs:
-        sight = see(one) if see else limits.see(one.width, one.height, detail)
+        sight = _sight(one, limits, detail, see)
         fault = violations(limits, one, sight, int(fingerprint.get("max_tokens") or 0), detail)
-        views.append(View(one, sight, effective_cell(one.setting, sight), fault))
+        cell = effective_cell(one.setting, sight) if one.images else None
+        views.append(View(one, sight, cell, fault))
     return Preflight(model, key, limits, book.sources(key), book.rule_source(key), detail, views)
+
+
+def _sight(needs: Needs, limits: Limits, detail: str | None, see: See | None) -> Sight:
+    if not needs.images:
+        return Sight(None, None, 0)
+    return see(needs) if see else limits.see(needs.width, needs.height, detail)
 
 
 def _checkpoint_sight(
@@ -151,6 +158,8 @@ def _checkpoint_sight(
         return None
     from mmneedle.adapters.checkpoints import Checkpoint
 
+    if not any(one.images for one in needs):
+        return None
     largest = max(needs, key=lambda one: one.width * one.height)
     given = fingerprint.get("engine_args") or {}
     rule = Checkpoint.open(name).images.fitted(largest.width, largest.height, given)

@@ -19,13 +19,18 @@ def prompt(setting: Setting, captions: Sequence[str]) -> str:
     """
     if len(captions) != setting.needles:
         raise ValueError(f"{setting.name} asks for {setting.needles} captions, not {len(captions)}")
-    lines = [" ".join(map(str.strip, caption.splitlines())) for caption in captions]
+    lines = list(map(one_line, captions))
     if setting.needles == 1:
         return f"{_given(setting)} {_ONE}\nCaption: {lines[0]}"
     numbers = range(1, setting.needles + 1)
     form = "; ".join(f"index_{k}, row_{k}, column_{k}" for k in numbers)
     asked = "".join(f"\nCaption_{k}: {line}" for k, line in zip(numbers, lines, strict=True))
     return f"{_given(setting)} {_several(setting.needles, form)}{asked}"
+
+
+def one_line(caption: str) -> str:
+    """A caption on one line: line breaks become spaces, all else stays."""
+    return " ".join(map(str.strip, caption.splitlines()))
 
 
 def _given(setting: Setting) -> str:

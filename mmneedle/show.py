@@ -7,6 +7,7 @@ import msgspec
 
 from mmneedle.files import refuse_strangers
 from mmneedle.stitching.dataset import DataSet
+from mmneedle.tasks import open_task
 from mmneedle.tasks.grid import GridTask
 from mmneedle.types import Location, Sample
 
@@ -50,20 +51,26 @@ def sample_json(sample: Sample) -> dict[str, Any]:
     }
 
 
-def sample_text(dataset: DataSet, name: str, *, as_json: bool = False) -> str:
+def sample_text(
+    dataset: DataSet, name: str, *, as_json: bool = False, task: str = GridTask.name
+) -> str:
     """One sample for the terminal: the prompt and the truth, or all of it as JSON."""
     sample = dataset.sample(name)
     if as_json:
         return msgspec.json.format(msgspec.json.encode(sample_json(sample)), indent=2).decode()
-    request = GridTask(dataset).request(sample, with_images=False)
+    request = open_task(task, dataset).request(sample, with_images=False)
     truth = "; ".join("-1" if at is None else str(at) for at in sample.truth)
     return f"{request.prompt}\n\nright answer: {truth}"
 
 
 def write_sample(
-    dataset: DataSet, name: str, out: Path, resize: tuple[int, int] | None = None
+    dataset: DataSet,
+    name: str,
+    out: Path,
+    resize: tuple[int, int] | None = None,
+    task: str = GridTask.name,
 ) -> None:
-    """Write image_1.jpg …, prompt.txt exactly as they would be sent, and sample.json.
+    """Write image_1.jpg …, prompt.txt exactly as `task` would send them, and sample.json.
 
     With `resize`, cells have this width and height in pixels.
 
@@ -71,7 +78,7 @@ def write_sample(
         UserError: no such sample, or `out` holds other files.
     """
     sample = dataset.sample(name)
-    request = GridTask(dataset, resize).request(sample)
+    request = open_task(task, dataset, resize).request(sample)
     files = {f"image_{i}.jpg": image for i, image in enumerate(request.images, 1)}
     files["prompt.txt"] = request.prompt.encode()
     files["sample.json"] = sample_text(dataset, name, as_json=True).encode() + b"\n"

@@ -246,12 +246,17 @@ class Needs(msgspec.Struct, frozen=True):
 
     setting: Setting
     width: int
-    """Of an image, in pixels."""
+    """Of an image, in pixels; 0: requests are text alone."""
     height: int
     prompt: str
     """The longest text."""
     image_bytes: int
     """Of all images of a request together."""
+
+    @property
+    def images(self) -> int:
+        """Images a request."""
+        return self.setting.images if self.width else 0
 
 
 class Adapter(Protocol):

@@ -103,14 +103,14 @@ class HFAdapter:
     def prepare(self, needs: Sequence[Needs]) -> None:
         """Load the model. Raises UserError where it cannot be loaded or cannot serve."""
         quieten()
-        if needs:
+        if any(need.images for need in needs):
             width, height = (max(getattr(n, side) for n in needs) for side in ("width", "height"))
             self.images = self.checkpoint.images.fitted(width, height, self.arguments.pixels)
         try:
             processor = load_processor(
                 self.checkpoint, self.images, self.arguments.trust_remote_code
             )
-            self._check_template(processor, max((n.setting.images for n in needs), default=2))
+            self._check_template(processor, max((n.images for n in needs), default=2))
             model = load_model(self.model, self.checkpoint, self.arguments)
         except UserError:
             raise

@@ -214,16 +214,16 @@ def text_tokens(limits: Limits, characters: float) -> int | None:
 
 
 def _too_many(limits: Limits, needs: Needs) -> str | None:
-    if limits.images is None or needs.setting.images <= limits.images:
+    if limits.images is None or needs.images <= limits.images:
         return None
-    return f"{needs.setting.images} images a request, and it takes at most {limits.images}"
+    return f"{needs.images} images a request, and it takes at most {limits.images}"
 
 
 def _too_large(limits: Limits, needs: Needs) -> str | None:
     side, most = max(needs.width, needs.height), limits.image_side
     why = ""
     many = limits.image_side_of_many
-    if many and needs.setting.images > many.images and (most is None or many.side < most):
+    if many and needs.images > many.images and (most is None or many.side < most):
         most, why = many.side, f" in a request with more than {many.images} images"
     if most is None or side <= most:
         return None
@@ -255,7 +255,7 @@ def _too_long(limits: Limits, needs: Needs, sight: Sight, room: int) -> str | No
     text = text_tokens(limits, len(needs.prompt))
     if limits.context is None or sight.tokens is None:
         return None
-    total = sight.tokens * needs.setting.images + (text or 0) + room
+    total = sight.tokens * needs.images + (text or 0) + room
     if total <= limits.context:
         return None
     return f"about {total:,} tokens a request, and its context has {limits.context:,}"

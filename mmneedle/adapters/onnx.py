@@ -7,7 +7,7 @@ by `mmneedle.tiny`.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,11 @@ class OnnxAdapter:
         self.runtime = TinyRuntime(folder, threads)
         self.max_tokens, self.logprobs = max_tokens, logprobs is not None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="onnx")
+
+    def prepare(self, needs: Sequence[Needs]) -> None:
+        """See that there is something to look at. Raises UserError for text alone."""
+        if not all(one.images for one in needs):
+            raise UserError(f"{self.model}: only looks at pictures; these requests have no images")
 
     async def generate(self, request: Request) -> Response:
         """Answer greedily."""

@@ -176,21 +176,31 @@ class VLLMAdapter:
         """The engine's answer, and when it was asked."""
         assert self.inputs is not None
         await self._open()
+        if not request.images:
+            tokens = await self.inputs.words_of(request)
+            self._check_length(tokens)
+            return await self._send({"type": "token", "prompt_token_ids": tokens}, request)
         for attempt in range(_ATTEMPTS):
             last = attempt == _ATTEMPTS - 1
             try:
                 async with self.inputs.of(request) as ready:
                     self._check_length(ready.tokens)
-                    sent = time.perf_counter()
-                    name = f"{request.sample.id}-{next(self._numbers)}"
-                    outputs = self.engine.generate(ready.engine_input(), self.params, name)
-                    async for output in outputs:
-                        # "error": the engine core missed pixels that were thought to be there.
-                        if output.finished and (last or output.outputs[0].finish_reason != "error"):
-                            return output, sent
+                    output, sent = await self._send(ready.engine_input(), request)
+                    # "error": the engine core missed pixels that were thought to be there.
+                    if last or output.outputs[0].finish_reason != "error":
+                        return output, sent
             except LookupError:
                 if last:
                     raise
+        raise RuntimeError("the engine gave no answer")
+
+    async def _send(self, prompt: dict[str, Any], request: Request) -> tuple[Any, float]:
+        """The finished output for an engine input, and when it was asked; nothing comes between."""
+        sent = time.perf_counter()
+        name = f"{request.sample.id}-{next(self._numbers)}"
+        async for output in self.engine.generate(prompt, self.params, name):
+            if output.finished:
+                return output, sent
         raise RuntimeError("the engine gave no answer")
 
     async def _open(self) -> None:

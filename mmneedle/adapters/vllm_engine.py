@@ -197,12 +197,12 @@ class Plan:
         Raises:
             UserError: the model's context is too short, or it takes fewer images.
         """
-        images = max((need.setting.images for need in needs), default=1)
-        width = max((need.width for need in needs), default=1)
-        height = max((need.height for need in needs), default=1)
+        images = max((need.images for need in needs), default=1)
+        width = max((need.width or 1 for need in needs), default=1)
+        height = max((need.height or 1 for need in needs), default=1)
         result: dict[str, Any] = {
             "model": self.checkpoint.name,
-            "limit_mm_per_prompt": {"image": images, "video": 0, "audio": 0},
+            "limit_mm_per_prompt": {"image": images or 1, "video": 0, "audio": 0},
             "enable_prefix_caching": True,
             "disable_log_stats": False,  # the time to the first token comes with them
         }
@@ -224,12 +224,13 @@ class Plan:
         counts = [self._count(config, need) for need in needs]
         room = max(counts) + self.max_tokens
         need = needs[counts.index(max(counts))]
-        wanted = -(-(room + _TEMPLATE + _PER_IMAGE * need.setting.images) // _ROUND) * _ROUND
+        wanted = -(-(room + _TEMPLATE + _PER_IMAGE * need.images) // _ROUND) * _ROUND
         has = int(config.max_model_len)
         if room > has:
+            shown = f"{need.images} images of {need.width}x{need.height} pixels, the question"
             raise UserError(
-                f"{self.model}: {need.setting.images} images of {need.width}x{need.height} pixels, "
-                f"the question and {self.max_tokens} tokens of answer take {room} tokens, the "
+                f"{self.model}: {shown if need.images else 'the longest text'} and "
+                f"{self.max_tokens} tokens of answer take {room} tokens, the "
                 f"model has {has}: leave out settings with --settings, build with fewer images or "
                 "a smaller --cell, give --engine-arg max_pixels=N to shrink the images, or stretch "
                 "the context with --engine-arg hf_overrides={…rope_scaling…} and max_model_len=N"
@@ -244,7 +245,9 @@ class Plan:
 
         processor = MULTIMODAL_REGISTRY.create_processor(config)
         encode: Callable[..., list[int]] = processor.info.get_tokenizer().encode
-        images = need.setting.images
+        images = need.images
+        if not images:
+            return len(encode(need.prompt, add_special_tokens=False))
         blank = [Image.new("RGB", (need.width, need.height)) for _ in range(images)]
         text = processor.dummy_inputs.get_dummy_text({"image": images})
         try:

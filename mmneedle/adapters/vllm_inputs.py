@@ -200,6 +200,12 @@ class Inputs:
             if not haystack.users:
                 self._forget(key, haystack)
 
+    async def words_of(self, request: Request) -> list[int]:
+        """The tokens of a request without images."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self.words, self.work.render, request
+        )
+
     async def _prepare(self, haystack: _Haystack, request: Request, key: str) -> Prepared:
         """The haystack's tokens and, unless the engine core has them, its pixels."""
         known = self._known.get(key)

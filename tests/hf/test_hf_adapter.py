@@ -24,6 +24,7 @@ from mmneedle.errors import UserError
 from mmneedle.runlog import Run
 from mmneedle.scoring import score_run
 from mmneedle.stitching.dataset import DataSet
+from mmneedle.tasks.twins import TwinTask
 from mmneedle.tiny import WEIGHTS
 from mmneedle.types import Needs, Request, Response, Setting
 
@@ -109,6 +110,19 @@ def test_a_question_that_holds_a_placeholder_is_refused(
     responses = ask(ready(needs), [wrong, requests[0]])
     assert [r.status for r in responses] == ["bad_request", "ok"]
     assert "2 image placeholders for 1 images" in (responses[0].error or "")
+
+
+def test_text_alone_is_asked_too(scenes: DataSet) -> None:
+    task = TwinTask(scenes, "literal")
+    setting = scenes.settings[0]
+    asked = [task.request(sample) for sample in scenes.samples(setting, 0, 6)]
+    adapter = ready([task.needs(setting, 0, 6)])
+    tokenizer = engine_of(adapter).tokenizer
+    for answer, request in zip(ask(adapter, asked), asked, strict=True):
+        assert answer.status in ("ok", "truncated")  # this model never learned to read
+        assert answer.usage and answer.usage.input_tokens
+        words = tokenizer.encode(request.prompt, add_special_tokens=False)
+        assert 0 < answer.usage.input_tokens - len(words) < 64  # the chat template's own
 
 
 def test_an_image_that_is_none(needs: list[Needs], requests: list[Request]) -> None:

@@ -12,8 +12,10 @@ from engine_loop import MODEL, Engine, truth
 from mmneedle.adapters import create
 from mmneedle.adapters.vllm_inputs import Preprocessor, haystack_key
 from mmneedle.errors import UserError
+from mmneedle.stitching.dataset import DataSet
+from mmneedle.tasks.twins import TwinTask
 from mmneedle.tiny import WEIGHTS
-from mmneedle.types import Adapter, Needs, Request, Response
+from mmneedle.types import Adapter, Needs, Request, Response, Setting
 
 BLOCK = 128  # tokens that vLLM's prefix cache on a CPU keeps together
 
@@ -183,6 +185,19 @@ def test_a_tokenizer_that_another_thread_has_is_waited_for(
     monkeypatch.setattr(work._processor, "apply", apply)
     assert work.prepare(requests[0], "x").items
     assert not failures
+
+
+def test_text_alone_is_asked_too(engine: Engine, scenes: DataSet) -> None:
+    task = TwinTask(scenes, "literal")
+    asked = [task.request(s) for s in scenes.samples(Setting(3, 2, 2), 0, 8)]
+    engine.forget()
+    first, again = engine.ask(asked), engine.ask(asked)
+    assert {a.status for a in first} <= {"ok", "truncated"}  # this model never learned to read
+    assert [a.text for a in first] == [a.text for a in again]
+    for answer, request in zip(first, asked, strict=True):
+        assert answer.usage and answer.usage.input_tokens
+        words = engine.adapter.tokenizer.encode(request.prompt, add_special_tokens=False)
+        assert 0 < answer.usage.input_tokens - len(words) < 64  # the chat template's own
 
 
 # --------------------------------------------------------------------------- limits
