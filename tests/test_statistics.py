@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, norm, t
 
-from mmneedle.statistics import _student, clustered, wilson
+from mmneedle.statistics import clustered, student, wilson
 
 
 @given(
@@ -121,4 +121,4 @@ def test_impossible_clusters(hits, trials):
 def test_students_t_agrees_with_scipy(level, freedom):
     z = norm.ppf((1 + level) / 2)
     close = 1e-9 if freedom < 3 else 0.02 if freedom == 3 else 0.01
-    assert _student(z, freedom) == pytest.approx(t.ppf((1 + level) / 2, freedom), rel=close)
+    assert student(z, freedom) == pytest.approx(t.ppf((1 + level) / 2, freedom), rel=close)

@@ -70,7 +70,7 @@ def clustered(
     variance = _resampled_variance(pairs) * clusters / (clusters - 1)
     equal = p * (1 - p) / variance if variance else math.inf
     normal = -NormalDist().inv_cdf((1 - level) / 2)
-    equal = min(equal, total) * (normal / _student(normal, clusters - 1)) ** 2
+    equal = min(equal, total) * (normal / student(normal, clusters - 1)) ** 2
     return wilson(p * equal, equal, level)
 
 
@@ -91,7 +91,7 @@ def _resampled_variance(pairs: Sequence[tuple[int, int]]) -> float:
     return float(np.concatenate(rates).var())
 
 
-def _student(z: float, freedom: int) -> float:
+def student(z: float, freedom: int) -> float:
     """The quantile of Student's t where z is the normal one's (to 1 % from 3 degrees on).
 
     Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5; 1 and 2 degrees of
