@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mmneedle import __version__, arguments
+from mmneedle import __version__, arguments, statistics_verbs
 from mmneedle.errors import UserError
 
 if TYPE_CHECKING:
@@ -538,6 +538,9 @@ def report(
     for line in missing_datasets(opened, data or ()):
         print(f"mmneedle: {line} (--data DIR names another place)", file=sys.stderr)
     print(path)
+
+
+statistics_verbs.add(app)
 
 
 def _open_runs(paths: list[Path] | None) -> "list[Run]":
