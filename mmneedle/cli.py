@@ -521,6 +521,61 @@ def leaderboard(
         print(out)
 
 
+submit = typer.Typer(
+    name="submit",
+    help="One file with all that is needed to check a run, and the check.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(submit)
+
+
+@submit.command("pack")
+def submit_pack(
+    runs: Annotated[list[Path], typer.Argument(help="A run folder; all its shards.")],
+    out: Annotated[Path | None, typer.Option(help="File to write; RUN.submission.zip.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The data set, where it is not where the run saw it.")
+    ] = None,
+    by: Annotated[str, typer.Option(help="Who submits.")] = "",
+    link: Annotated[str, typer.Option(help="Where more is told: https://...")] = "",
+    notes: Annotated[str, typer.Option(help="A remark.")] = "",
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Take a run that lacks answers.")
+    ] = False,
+) -> None:
+    """Write a run's raw answers, recipe, scores and hashes as one file; no keys, no paths."""
+    from mmneedle.submissions import pack as packing
+    from mmneedle.submissions.archive import By
+
+    opened = _open_runs(runs)
+    if len(opened) > 1:
+        raise UserError("a submission is one run: name one folder, or all shards of one run")
+    target = out or Path(f"{opened[0].folder.resolve().name}.submission.zip")
+    packed = packing.pack(opened[0], target, data=data, by=By(by, link, notes), partial=partial)
+    print(packing.summary(packed))
+
+
+@submit.command("check")
+def submit_check(
+    file: Annotated[Path, typer.Argument(help="A submission.", metavar="FILE")],
+    data: Annotated[
+        Path | None, typer.Option(help="Its data set, or a folder of COCO photos.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Verify a submission: hashes, truth, and scores anew from the raw answers."""
+    from mmneedle.submissions.check import check
+
+    verified = check(file, data)
+    if as_json:
+        _print_json(verified)
+    else:
+        print(verified.text())
+    if not verified.ok:
+        raise typer.Exit(1)
+
+
 @app.command()
 def report(
     runs: Runs,

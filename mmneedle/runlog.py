@@ -50,7 +50,8 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 FINAL: frozenset[str] = frozenset(STATUSES) - RETRYABLE - {"auth"}
 """A sample with such a response is finished."""
 
-_FORMAT = 1
+FORMAT = 1
+"""Of run folders."""
 
 
 # --------------------------------------------------------------------------- what is stored
@@ -59,7 +60,7 @@ _FORMAT = 1
 class RunHeader(msgspec.Struct, kw_only=True):
     """run.json: what is asked of whom."""
 
-    version: int = _FORMAT
+    version: int = FORMAT
     """Of this folder's format."""
     model: str
     task: str
@@ -421,11 +422,22 @@ def _union(folder: Path, old: Plan, new: Plan) -> Plan:
 class Run:
     """A finished or unfinished run, open for reading; several shards of one read as one."""
 
-    def __init__(self, header: RunHeader, folders: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        header: RunHeader,
+        folders: Sequence[Path],
+        *,
+        origin: str = "run",
+        path: Path | None = None,
+    ) -> None:
         self.header = header
         self.folders = tuple(folders)
         """One a shard."""
         self.folder = self.folders[0]
+        self.origin = origin
+        """run: a folder of ours. submitted: from somebody's submission."""
+        self.path = path or self.folder
+        """What was named: its folder, or a submission's file."""
 
     @classmethod
     def open(cls, folder: Path | str) -> "Run":
@@ -557,10 +569,8 @@ def _read_header(path: Path) -> RunHeader | None:
         return None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is not a run's header ({error})") from None
-    if header.version != _FORMAT:
-        raise UserError(
-            f"{path}: has format {header.version}, this mmneedle reads format {_FORMAT}"
-        )
+    if header.version != FORMAT:
+        raise UserError(f"{path}: has format {header.version}, this mmneedle reads format {FORMAT}")
     return header
 
 

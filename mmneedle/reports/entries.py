@@ -130,8 +130,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 def run_names(runs: Sequence[Run]) -> list[str]:
     """What each run is called: its folder's name, or its path where two share the name."""
-    shared = Counter(run.folder.name for run in runs)
-    return [str(run.folder) if shared[run.folder.name] > 1 else run.folder.name for run in runs]
+    shared = Counter(run.path.name for run in runs)
+    return [str(run.path) if shared[run.path.name] > 1 else run.path.name for run in runs]
 
 
 def run_entries(run: Run, name: str, scorers: Sequence[str]) -> Iterator[Entry]:

@@ -1,0 +1,142 @@
+"""The truth of a submission's samples, made again: from its data set, or from the recipe alone."""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from mmneedle.data import open_source
+from mmneedle.errors import UserError
+from mmneedle.reports.words import short
+from mmneedle.runlog import Record, RunHeader, request_digest
+from mmneedle.stitching.dataset import DataSet, Manifest
+from mmneedle.stitching.samples import SampleMaker
+from mmneedle.stitching.tiles import build_store
+from mmneedle.tasks.grid import GridTask
+from mmneedle.types import Sample, Setting, Source, parse_sample_id
+
+_STEP = 256
+"""Samples made at once."""
+REQUESTS = 8
+"""Requests of each setting whose hash is computed anew."""
+
+
+class Truths(NamedTuple):
+    """Where samples come from: a data set, or a maker of the same ones."""
+
+    place: str
+    """In words: "the data set at DIR" or "its recipe"."""
+    dataset: DataSet | None
+    maker: SampleMaker | None = None
+    """Without a data set, as are the next two."""
+    source: Source | None = None
+    manifest: Manifest | None = None
+
+    def samples(self, setting: Setting, start: int, stop: int) -> Iterator[Sample]:
+        """Samples start … stop-1 of a setting."""
+        if self.dataset is not None:
+            return self.dataset.samples(setting, start, stop)
+        assert self.maker is not None
+        return self.maker.samples(setting, start, stop)
+
+    def beside(
+        self, header: RunHeader, records: Iterable[Record]
+    ) -> Iterator[tuple[Record, Sample]]:
+        """Every record with its sample. Records come by setting and index."""
+        name = ""
+        samples: Iterator[tuple[int, Sample]] = iter(())
+        for record in records:
+            setting, index = parse_sample_id(record.sample)
+            if setting.name != name:
+                name = setting.name
+                _, stop = header.plan[name]
+                samples = enumerate(self.samples(setting, index, stop), index)
+            for number, sample in samples:
+                if number == index:
+                    yield record, sample
+                    break
+            else:
+                raise ValueError(f"{self.place} has no sample {record.sample}")
+
+    def digests(self, header: RunHeader, records: Iterable[Record]) -> list[tuple[Record, str]]:
+        """Some records of each setting with the hash of the request that they should have had.
+
+        Raises ValueError where cells cannot be shrunk as the run says.
+        """
+        chosen = list(self.beside(header, _spread(header, records)))
+        with tempfile.TemporaryDirectory(prefix="mmneedle-") as folder:
+            try:
+                dataset = self.dataset or self._built(Path(folder), [one for _, one in chosen])
+                task = GridTask(dataset, header.resize)
+            except UserError as error:
+                raise ValueError(str(error)) from None
+            return [(record, request_digest(task.request(sample))) for record, sample in chosen]
+
+    def _built(self, folder: Path, samples: Iterable[Sample]) -> DataSet:
+        """A data set that has the photos of these samples, and no sample."""
+        assert self.source is not None and self.manifest is not None
+        used = sorted({photo for sample in samples for photo in sample.haystack})
+        build_store(folder / "tiles", self.source, used, self.manifest.tiles, workers=1)
+        return DataSet(folder, self.manifest)
+
+
+def _spread(header: RunHeader, records: Iterable[Record]) -> Iterator[Record]:
+    """About REQUESTS of each setting, from its first sample to its last."""
+    for record in records:
+        setting, index = parse_sample_id(record.sample)
+        start, stop = header.plan[setting.name]
+        step = max(1, (stop - start) // REQUESTS) | 1  # odd: positives and negatives take turns
+        if record.request_sha256 is not None and (index - start) % step == 0:
+            yield record
+
+
+def find_truths(manifest: Manifest, header: RunHeader, data: Path | None) -> Truths | str:
+    """Where the samples can be had; in words why they cannot.
+
+    Args:
+        manifest: the recipe; its fingerprint is known to be that of its parts.
+        header: the run's.
+        data: a data set's folder, or photos in COCO's layout.
+
+    Raises:
+        UserError: `data` is neither.
+        ValueError: it is one of another fingerprint.
+    """
+    if data is not None and (data / "dataset.json").is_file():
+        dataset = DataSet.open(data)
+        if dataset.fingerprint != manifest.fingerprint:
+            raise ValueError(
+                f"the data set at {data} has the fingerprint {short(dataset.fingerprint)}, the "
+                f"submission is about {short(manifest.fingerprint)}"
+            )
+        return Truths(f"the data set at {data}", dataset)
+    source = _source(manifest, data)
+    if isinstance(source, str):
+        return source
+    if source.identity() != manifest.identity:
+        raise ValueError(
+            f"the recipe's source is not {'the photos at ' + str(data) if data else 'what it says'}"
+        )
+    try:
+        maker = SampleMaker(source.photos(), manifest.rules)
+        for name in header.plan:  # a setting that the source cannot fill is told here
+            next(maker.samples(Setting.parse(name), 0, 1), None)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    return Truths("its recipe", None, maker, source, manifest)
+
+
+def _source(manifest: Manifest, data: Path | None) -> Source | str:
+    """The recipe's source; in words why it is not to be had."""
+    if manifest.source.get("source") == "coco":
+        if data is None:
+            return "its photos are elsewhere: name the data set, or the photos, with --data"
+        from mmneedle.data.coco import find_coco
+
+        return find_coco(data, None)
+    if data is not None:
+        raise UserError(f"{data}: no data set here (no dataset.json)")
+    try:
+        return open_source(manifest.source)
+    except UserError as error:
+        raise ValueError(str(error)) from None
