@@ -506,7 +506,7 @@ def leaderboard(
     """Compare models over settings."""
     from mmneedle.reports.leaderboard import leaderboard as make_leaderboard
 
-    opened = [] if published and not runs else _open_runs(runs)
+    opened = [] if published and not runs else _open_runs(runs, submissions=True)
     text = make_leaderboard(opened, published=published).render(form)
     if out is None:
         print(text)
@@ -598,12 +598,19 @@ def report(
 statistics_verbs.add(app)
 
 
-def _open_runs(paths: list[Path] | None) -> "list[Run]":
+def _open_runs(paths: list[Path] | None, *, submissions: bool = False) -> "list[Run]":
+    """Open run folders and, where they are taken, submissions, in the order given."""
     from mmneedle.runlog import open_runs
 
     if not paths:
         raise UserError("name at least one run folder, such as runs/NAME")
-    return open_runs(paths)
+    files = [path for path in paths if submissions and path.is_file()]
+    runs = open_runs([path for path in paths if path not in files])
+    if files:
+        from mmneedle.submissions.opened import open_submission
+
+        runs += map(open_submission, files)
+    return runs
 
 
 def _print_json(value: Any) -> None:

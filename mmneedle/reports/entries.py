@@ -34,7 +34,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One long row: a model's figures on one setting and split by one scorer."""
 
     origin: str
-    """run: scored here. published: printed in the paper."""
+    """run: scored here. submitted: scored here from somebody's submission. published: printed in
+    the paper."""
     model: str
     task: str
     run: str | None
@@ -139,7 +140,7 @@ def run_entries(run: Run, name: str, scorers: Sequence[str]) -> Iterator[Entry]:
     for row in scoring.score_run(run, tuple(scorers)):
         setting = Setting(row.images, row.rows, row.cols, row.needles)
         yield Entry(
-            origin="run",
+            origin=run.origin,
             model=row.model,
             task=row.task,
             run=name,

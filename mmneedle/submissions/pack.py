@@ -134,8 +134,22 @@ def public_scores(rows: list[Row], model: str) -> list[dict[str, Any]]:
 
 def public_answers(run: Run) -> Iterator[Record]:
     """One record a sample that was tried, its answer untouched and nothing else of the reply."""
-    for record in run.outcomes():
+    for record in _in_order(run):
         yield msgspec.structs.replace(record, response=_response(record.response))
+
+
+def _in_order(run: Run) -> Iterator[Record]:
+    """A run's outcomes by setting, as its plan has them, and index; of several shards too."""
+    if len(run.folders) == 1:
+        yield from run.outcomes()
+        return
+    order = {name: place for place, name in enumerate(run.header.plan)}
+    places = []
+    for part, place, record in run.located():
+        setting, index = parse_sample_id(record.sample)
+        places.append((order[setting.name], index, part, place))
+    for _, _, part, place in sorted(places):
+        yield run.read(part, place)
 
 
 def _response(response: Response) -> Response:

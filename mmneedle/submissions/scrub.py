@@ -15,8 +15,8 @@ from mmneedle.stitching.dataset import Manifest
 PRIVATE = "[private]"
 """Stands for an address that others cannot reach."""
 _RESERVED = frozenset(
-    ("local", "localhost", "localdomain", "internal", "intranet", "private", "corp", "home", "lan")
-    + ("arpa", "test", "example", "invalid", "onion")
+    {"local", "localhost", "localdomain", "internal", "intranet", "private", "corp", "home"}
+    | {"lan", "arpa", "test", "example", "invalid", "onion"}
 )
 """Last parts of names that no public server has (RFC 2606, 6761, 6762, 8375, and common use)."""
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"'<>]+", re.I)

@@ -17,6 +17,8 @@ from mmneedle.types import Sample, Setting, Source, parse_sample_id
 
 _STEP = 256
 """Samples made at once."""
+_MOST_PIXELS = 2_000_000_000
+"""Of cells that are made for them: a paper's worth of 256 px needs a third of it."""
 REQUESTS = 8
 """Requests of each setting whose hash is computed anew."""
 
@@ -76,6 +78,9 @@ class Truths(NamedTuple):
         """A data set that has the photos of these samples, and no sample."""
         assert self.source is not None and self.manifest is not None
         used = sorted({photo for sample in samples for photo in sample.haystack})
+        tiles = self.manifest.tiles
+        if len(used) * tiles.width * tiles.height > _MOST_PIXELS:
+            raise ValueError(f"{len(used):,} cells of {tiles.width}x{tiles.height} px are too many")
         build_store(folder / "tiles", self.source, used, self.manifest.tiles, workers=1)
         return DataSet(folder, self.manifest)
 
