@@ -20,7 +20,7 @@ from shell import Shell, build
 from mmneedle.data.shapes import ShapesSource
 from mmneedle.errors import UserError
 from mmneedle.reports.leaderboard import leaderboard
-from mmneedle.runlog import Run
+from mmneedle.runlog import Run, request_digest
 from mmneedle.stitching.dataset import DataSet
 from mmneedle.stitching.dataset import build as build_dataset
 from mmneedle.stitching.tiles import TileFormat
@@ -29,6 +29,7 @@ from mmneedle.submissions.check import Verified, check
 from mmneedle.submissions.opened import open_submission
 from mmneedle.submissions.pack import pack
 from mmneedle.submissions.scrub import public
+from mmneedle.tasks import open_task
 from mmneedle.types import Response, Setting
 
 SHAPES = {Setting(1, 2, 2): 16, Setting(2, 2, 3): 16, Setting(1, 2, 2, 2): 8}
@@ -120,6 +121,24 @@ def test_requests_are_made_again_and_their_hashes_compared(mmneedle: Shell) -> N
     assert failed(check(path, Path("set"))) == {"requests"}
 
 
+def test_requests_of_text_twins_are_made_again_too(dataset: DataSet, tmp_path: Path) -> None:
+    task = open_task("twin-literal", dataset)
+    run = write_run(tmp_path / "run", errs, {Setting(2, 2, 3): 16}, dataset=dataset)
+    header = msgspec.structs.replace(run.header, task=task.name)
+    log = tmp_path / "run" / "responses.jsonl"
+    records = [json.loads(line) for line in log.read_bytes().splitlines()]
+    for record in records:
+        request = task.request(dataset.sample(record["sample"]))
+        record["request_sha256"] = request_digest(request)
+    log.write_bytes(lines(records))
+    path = pack(Run(header, run.folders), tmp_path / "x.zip").path
+    for data in (None, dataset.folder):
+        assert verdicts(check(path, data))["requests"] == "pass"
+    records[0]["request_sha256"] = "0" * 64
+    log.write_bytes(lines(records))
+    assert failed(check(pack(Run(header, run.folders), tmp_path / "y.zip").path)) == {"requests"}
+
+
 def test_the_same_run_gives_the_same_bytes(packed: Path, dataset: DataSet, tmp_path: Path) -> None:
     run = write_run(tmp_path / "elsewhere", errs, SHAPES, model="vendor/m", dataset=dataset)
     again = pack(run, tmp_path / "x.zip", by=By("Ann", "https://example.org/m", "first try"))
@@ -176,7 +195,7 @@ def test_unfinished_runs_need_a_word(dataset: DataSet, tmp_path: Path) -> None:
     verified = check(path)
     assert verified.ok
     (samples,) = [one.text for one in verified.checks if one.name == "samples"]
-    assert "34 of 40 samples have an answer (85.0 %), as stated; 3 were never asked" == samples
+    assert samples == "34 of 40 samples have an answer (85.0 %), as stated; 3 were never asked"
     assert b"gpu-7" not in members(path)["answers.jsonl"]
     assert json.loads(members(path)["attempts.json"])["n1-g2x2-k1"] == {"ok": 14, "timeout": 1}
 
@@ -462,6 +481,7 @@ HOSTILE: list[tuple[str, Callable[[Members], bytes], str]] = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize(("name", "make", "reason"), HOSTILE, ids=[one[0] for one in HOSTILE])
 def test_what_is_no_submission_is_one_clear_line(
     name: str,

@@ -227,7 +227,7 @@ def _build(
     """Write all files of a data set, the manifest last."""
     photos = source.photos()
     (folder / "samples").mkdir(parents=True, exist_ok=True)
-    _write_photos(folder / "photos.parquet", photos)
+    write_photos(folder / "photos.parquet", photos)
     maker = SampleMaker(photos, manifest.rules)
     used: set[int] = set()
     for name, count in manifest.settings.items():
@@ -311,7 +311,8 @@ def _read_manifest(folder: Path) -> Manifest | None:
         raise UserError(f"{path}: is not a data set's manifest ({error})") from None
 
 
-def _write_photos(path: Path, photos: Sequence[Photo]) -> None:
+def write_photos(path: Path, photos: Sequence[Photo]) -> None:
+    """Write photos.parquet: ids and captions."""
     table = pa.table(
         {
             "id": pa.array([photo.id for photo in photos], pa.int64()),

@@ -234,10 +234,10 @@ class _Checker:
 
     def _requests(self) -> str:
         header = self._need_answers()
-        if header.cell is None:
-            raise SkippedError("this model looks at no images")
+        if not any(one.request_sha256 for one in self.submission.answers(header)):
+            raise SkippedError("none has a hash: this model is sent nothing")
         if self._truths is None:
-            raise SkippedError("images are made from the data set: name its folder with --data")
+            raise SkippedError("they are made from the data set: name its folder with --data")
         made = self._truths.digests(header, self.submission.answers(header))
         wrong = [record.sample for record, digest in made if record.request_sha256 != digest]
         if wrong and len(wrong) == len(made):
@@ -249,7 +249,7 @@ class _Checker:
             raise FailedError(
                 f"{len(wrong)} of {many(len(made), 'request')} have another hash: {_few(wrong)}"
             )
-        return f"{many(len(made), 'request')} made again, prompt and images: the hashes are equal"
+        return f"{many(len(made), 'request')} made again: their hashes are equal"
 
     def _scores(self) -> str:
         header = self._need_answers()

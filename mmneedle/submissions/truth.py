@@ -9,9 +9,10 @@ from mmneedle.data import open_source
 from mmneedle.errors import UserError
 from mmneedle.reports.words import short
 from mmneedle.runlog import Record, RunHeader, request_digest
-from mmneedle.stitching.dataset import DataSet, Manifest
+from mmneedle.stitching.dataset import DataSet, Manifest, write_photos
 from mmneedle.stitching.samples import SampleMaker
 from mmneedle.stitching.tiles import build_store
+from mmneedle.tasks import open_task
 from mmneedle.tasks.grid import GridTask
 from mmneedle.types import Sample, Setting, Source, parse_sample_id
 
@@ -68,20 +69,23 @@ class Truths(NamedTuple):
         chosen = list(self.beside(header, _spread(header, records)))
         with tempfile.TemporaryDirectory(prefix="mmneedle-") as folder:
             try:
-                dataset = self.dataset or self._built(Path(folder), [one for _, one in chosen])
-                task = GridTask(dataset, header.resize)
+                dataset = self.dataset or self._built(Path(folder), header.task, chosen)
+                task = open_task(header.task, dataset, header.resize)
             except UserError as error:
                 raise ValueError(str(error)) from None
             return [(record, request_digest(task.request(sample))) for record, sample in chosen]
 
-    def _built(self, folder: Path, samples: Iterable[Sample]) -> DataSet:
-        """A data set that has the photos of these samples, and no sample."""
+    def _built(self, folder: Path, task: str, chosen: Iterable[tuple[Record, Sample]]) -> DataSet:
+        """A data set that has captions and what these samples show, and no sample."""
         assert self.source is not None and self.manifest is not None
-        used = sorted({photo for sample in samples for photo in sample.haystack})
-        tiles = self.manifest.tiles
-        if len(used) * tiles.width * tiles.height > _MOST_PIXELS:
-            raise ValueError(f"{len(used):,} cells of {tiles.width}x{tiles.height} px are too many")
-        build_store(folder / "tiles", self.source, used, self.manifest.tiles, workers=1)
+        write_photos(folder / "photos.parquet", self.source.photos())
+        if task == GridTask.name:
+            used = sorted({photo for _, sample in chosen for photo in sample.haystack})
+            tiles = self.manifest.tiles
+            if len(used) * tiles.width * tiles.height > _MOST_PIXELS:
+                size = f"{tiles.width}x{tiles.height}"
+                raise ValueError(f"{len(used):,} cells of {size} px are too many")
+            build_store(folder / "tiles", self.source, used, tiles, workers=1)
         return DataSet(folder, self.manifest)
 
 
