@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mmneedle import __version__, arguments, statistics_verbs
+from mmneedle import __version__, arguments, leaderboard_verbs, statistics_verbs
 from mmneedle.errors import UserError
 
 if TYPE_CHECKING:
@@ -493,90 +493,6 @@ def score(
 
 
 @app.command()
-def leaderboard(
-    runs: Annotated[
-        list[Path] | None, typer.Argument(help="Run folders.", metavar="RUN...")
-    ] = None,
-    form: Annotated[Literal["md", "csv", "json"], typer.Option("--format", help="Format.")] = "md",
-    published: Annotated[
-        bool, typer.Option("--published", help="Add the paper's rows, marked as published.")
-    ] = False,
-    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
-) -> None:
-    """Compare models over settings."""
-    from mmneedle.reports.leaderboard import leaderboard as make_leaderboard
-
-    opened = [] if published and not runs else _open_runs(runs, submissions=True)
-    text = make_leaderboard(opened, published=published).render(form)
-    if out is None:
-        print(text)
-    else:
-        from mmneedle.files import unwritable, write_whole
-
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(out, text.encode() + b"\n")
-        except OSError as error:
-            raise unwritable(out, error) from None
-        print(out)
-
-
-submit = typer.Typer(
-    name="submit",
-    help="One file with all that is needed to check a run, and the check.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-app.add_typer(submit)
-
-
-@submit.command("pack")
-def submit_pack(
-    runs: Annotated[list[Path], typer.Argument(help="A run folder; all its shards.")],
-    out: Annotated[Path | None, typer.Option(help="File to write; RUN.submission.zip.")] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="The data set, where it is not where the run saw it.")
-    ] = None,
-    by: Annotated[str, typer.Option(help="Who submits.")] = "",
-    link: Annotated[str, typer.Option(help="Where more is told: https://...")] = "",
-    notes: Annotated[str, typer.Option(help="A remark.")] = "",
-    partial: Annotated[
-        bool, typer.Option("--partial", help="Take a run that lacks answers.")
-    ] = False,
-) -> None:
-    """Write a run's raw answers, recipe, scores and hashes as one file; no keys, no paths."""
-    from mmneedle.submissions import pack as packing
-    from mmneedle.submissions.archive import By
-
-    opened = _open_runs(runs)
-    if len(opened) > 1:
-        raise UserError("a submission is one run: name one folder, or all shards of one run")
-    target = out or Path(f"{opened[0].folder.resolve().name}.submission.zip")
-    packed = packing.pack(opened[0], target, data=data, by=By(by, link, notes), partial=partial)
-    print(packing.summary(packed))
-
-
-@submit.command("check")
-def submit_check(
-    file: Annotated[Path, typer.Argument(help="A submission.", metavar="FILE")],
-    data: Annotated[
-        Path | None, typer.Option(help="Its data set, or a folder of COCO photos.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Verify a submission: hashes, truth, and scores anew from the raw answers."""
-    from mmneedle.submissions.check import check
-
-    verified = check(file, data)
-    if as_json:
-        _print_json(verified)
-    else:
-        print(verified.text())
-    if not verified.ok:
-        raise typer.Exit(1)
-
-
-@app.command()
 def report(
     runs: Runs,
     out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
@@ -596,21 +512,15 @@ def report(
 
 
 statistics_verbs.add(app)
+leaderboard_verbs.add(app)
 
 
-def _open_runs(paths: list[Path] | None, *, submissions: bool = False) -> "list[Run]":
-    """Open run folders and, where they are taken, submissions, in the order given."""
+def _open_runs(paths: list[Path] | None) -> "list[Run]":
     from mmneedle.runlog import open_runs
 
     if not paths:
         raise UserError("name at least one run folder, such as runs/NAME")
-    files = [path for path in paths if submissions and path.is_file()]
-    runs = open_runs([path for path in paths if path not in files])
-    if files:
-        from mmneedle.submissions.opened import open_submission
-
-        runs += map(open_submission, files)
-    return runs
+    return open_runs(paths)
 
 
 def _print_json(value: Any) -> None:

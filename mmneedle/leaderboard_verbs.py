@@ -1,0 +1,115 @@
+"""The verbs of leaderboards: leaderboard, submit pack, submit check. `cli.py` adds them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from mmneedle.errors import UserError
+
+if TYPE_CHECKING:
+    from mmneedle.runlog import Run
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def leaderboard(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Run folders.", metavar="RUN...")
+    ] = None,
+    form: Annotated[Literal["md", "csv", "json"], typer.Option("--format", help="Format.")] = "md",
+    published: Annotated[
+        bool, typer.Option("--published", help="Add the paper's rows, marked as published.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+) -> None:
+    """Compare models over settings."""
+    from mmneedle.reports.leaderboard import leaderboard as make_leaderboard
+
+    opened = [] if published and not runs else _open(runs)
+    text = make_leaderboard(opened, published=published).render(form)
+    if out is None:
+        print(text)
+    else:
+        from mmneedle.files import unwritable, write_whole
+
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(out, text.encode() + b"\n")
+        except OSError as error:
+            raise unwritable(out, error) from None
+        print(out)
+
+
+submit = typer.Typer(
+    name="submit",
+    help="One file with all that is needed to check a run, and the check.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@submit.command("pack")
+def submit_pack(
+    runs: Annotated[list[Path], typer.Argument(help="A run folder; all its shards.")],
+    out: Annotated[Path | None, typer.Option(help="File to write; RUN.submission.zip.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The data set, where it is not where the run saw it.")
+    ] = None,
+    by: Annotated[str, typer.Option(help="Who submits.")] = "",
+    link: Annotated[str, typer.Option(help="Where more is told: https://...")] = "",
+    notes: Annotated[str, typer.Option(help="A remark.")] = "",
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Take a run that lacks answers.")
+    ] = False,
+) -> None:
+    """Write a run's raw answers, recipe, scores and hashes as one file; no keys, no paths."""
+    from mmneedle.runlog import open_runs
+    from mmneedle.submissions import pack as packing
+    from mmneedle.submissions.archive import By
+
+    opened = open_runs(runs)
+    if len(opened) > 1:
+        raise UserError("a submission is one run: name one folder, or all shards of one run")
+    target = out or Path(f"{opened[0].folder.resolve().name}.submission.zip")
+    packed = packing.pack(opened[0], target, data=data, by=By(by, link, notes), partial=partial)
+    print(packing.summary(packed))
+
+
+@submit.command("check")
+def submit_check(
+    file: Annotated[Path, typer.Argument(help="A submission.", metavar="FILE")],
+    data: Annotated[
+        Path | None, typer.Option(help="Its data set, or a folder of COCO photos.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Verify a submission: hashes, truth, and scores anew from the raw answers."""
+    from mmneedle.submissions.check import check
+
+    verified = check(file, data)
+    if as_json:
+        import msgspec
+
+        print(msgspec.json.format(msgspec.json.encode(verified), indent=2).decode())
+    else:
+        print(verified.text())
+    if not verified.ok:
+        raise typer.Exit(1)
+
+
+def add(app: typer.Typer) -> None:
+    """Add these verbs to the command line."""
+    app.command()(leaderboard)
+    app.add_typer(submit)
+
+
+def _open(paths: list[Path] | None) -> "list[Run]":
+    """Open run folders and submissions, runs first."""
+    from mmneedle.runlog import open_runs
+    from mmneedle.submissions.opened import open_submission
+
+    if not paths:
+        raise UserError("name at least one run folder, such as runs/NAME")
+    files = [path for path in paths if path.is_file()]
+    return [*open_runs([path for path in paths if path not in files]), *map(open_submission, files)]
