@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mmneedle import __version__, arguments, leaderboard_verbs, statistics_verbs
+from mmneedle import __version__, arguments, leaderboard_verbs, statistics_verbs, viewer_verb
 from mmneedle.errors import UserError
 
 if TYPE_CHECKING:
@@ -513,6 +513,7 @@ def report(
 
 statistics_verbs.add(app)
 leaderboard_verbs.add(app)
+viewer_verb.add(app)
 
 
 def _open_runs(paths: list[Path] | None) -> "list[Run]":

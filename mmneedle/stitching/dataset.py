@@ -124,6 +124,19 @@ class DataSet:
         except (OSError, pa.ArrowException) as error:
             raise _damaged(path, error) from None
 
+    def columns(self, setting: Setting, names: Sequence[str]) -> pa.Table:
+        """Some columns of all of a setting's samples, in order; what is not named is not read.
+
+        captions list<string>, cells list<int32> (image by image, row by row from 0; empty for a
+        negative), ambiguity float64, hard bool. Raises UserError if the file is damaged.
+        """
+        path = self._path(setting)
+        try:
+            with _file(path) as opened, pq.ParquetFile(opened) as file:
+                return file.read(list(names), use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise _damaged(path, error) from None
+
     def sample(self, name: str) -> Sample:
         """The sample with this id. Raises UserError if there is none."""
         try:
