@@ -1,5 +1,6 @@
 """What people type on the command line, read strictly: each error says what was expected."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -93,6 +94,48 @@ def shard(text: str | None) -> tuple[int, int]:
     if not 1 <= part <= parts:
         raise UserError(f"--shard takes a part such as 1/8 (the first of eight), not {text!r}")
     return part, parts
+
+
+def lengths(text: str) -> tuple[int, ...]:
+    """Read "512,4k,1m" as (512, 4096, 1048576): a k is 1,024 and an m 1,048,576."""
+    found = []
+    for part in _split(text):
+        match = re.fullmatch(r"(\d{1,8})([km]?)", part.lower(), re.ASCII)
+        number = int(match[1]) << {"": 0, "k": 10, "m": 20}[match[2]] if match else 0
+        if not 1 <= number <= 1 << 30:
+            raise UserError(f"--lengths takes numbers such as 512,4k,128k, not {text!r}")
+        found.append(number)
+    return tuple(dict.fromkeys(found))
+
+
+def depths(text: str) -> tuple[int, ...]:
+    """Read "0,12.5,100" (per cent), "linear:11" or "sigmoid:11" as tenths of a per cent, ascending.
+
+    A sigmoid schedule has more depths near both ends, where models change most.
+    """
+    expected = f"per cent such as 0,50,100, or linear:11 or sigmoid:11, not {text!r}"
+    kind, colon, count = text.partition(":")
+    if colon:
+        n = _number(count, "--depths", expected)
+        if kind not in ("linear", "sigmoid") or not 2 <= n <= 1001:
+            raise UserError(f"--depths takes {expected}")
+        even = [at / (n - 1) for at in range(n)]
+        shares = even if kind == "linear" else [_sigmoid(at) for at in even]
+        return tuple(dict.fromkeys(round(1000 * share) for share in shares))
+    found = []
+    for part in _split(text):
+        if not re.fullmatch(r"\d{1,3}(\.\d)?", part, re.ASCII) or float(part) > 100:
+            raise UserError(f"--depths takes {expected}")
+        found.append(round(10 * float(part)))
+    return tuple(sorted(set(found)))
+
+
+def _sigmoid(share: float) -> float:
+    """From 0..1 to 0..1, flat at both ends."""
+    return (1 / (1 + math.exp(-10 * (share - 0.5))) - _LOW) / (1 - 2 * _LOW)
+
+
+_LOW = 1 / (1 + math.exp(5))
 
 
 def pairs(texts: Iterable[str], option: str) -> dict[str, str]:

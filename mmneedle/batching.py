@@ -39,9 +39,9 @@ from mmneedle.types import (
     RETRYABLE,
     Adapter,
     Response,
-    Setting,
     Task,
-    parse_sample_id,
+    read_setting,
+    split_sample_id,
 )
 
 _TRIES = 3
@@ -172,7 +172,7 @@ class BatchEvaluation:
             with self.batches.records(submission) as records:
                 for record in records:
                     self.table.leave(record)
-                    work.held += self.ledger.hold(parse_sample_id(record.sample)[0]) or 0.0
+                    work.held += self.ledger.hold(split_sample_id(record.sample)[0]) or 0.0
             self.summary.submitted += submission.requests
             self.round.sent = True
             if submission.batch:
@@ -228,11 +228,11 @@ class BatchEvaluation:
 
     def _unmeasured(self, setting: str) -> bool:
         """Whether money is limited and no request of this setting has told what it costs."""
-        return self.ledger.limit is not None and not self.ledger.measured(Setting.parse(setting))
+        return self.ledger.limit is not None and not self.ledger.measured(read_setting(setting))
 
     def _may_measure(self, setting: str) -> bool:
         """Whether a request may go ahead of the others to learn what it is charged: one may."""
-        if self.ledger.unmeasurable(Setting.parse(setting)):
+        if self.ledger.unmeasurable(read_setting(setting)):
             self.closing = self.closing or (
                 f"stopped: {self.adapter.model} does not say how many tokens a request of "
                 f"{setting} took, so --max-cost cannot be kept; without it the same command goes on"

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mmneedle import __version__, arguments, leaderboard_verbs, statistics_verbs, viewer_verb
+from mmneedle import (
+    __version__,
+    arguments,
+    leaderboard_verbs,
+    statistics_verbs,
+    text_verbs,
+    viewer_verb,
+)
 from mmneedle.errors import UserError
 
 if TYPE_CHECKING:
@@ -268,6 +275,8 @@ def show(
     from mmneedle import show as showing
     from mmneedle.stitching.dataset import DataSet
 
+    if text_verbs.shown(folder, sample, out, as_json=as_json):
+        return
     dataset = DataSet.open(folder)
     if sample is None:
         if out is not None or resize is not None:
@@ -485,7 +494,11 @@ def score(
             raise UserError("give run folders or --official FOLDER, not both")
         rows = [row for row in score_official(official) if row.scorer in scorers]
     else:
-        rows = [row for run in _open_runs(runs) for row in score_run(run, scorers)]
+        opened = _open_runs(runs, textual=None)
+        if any(run.header.textual for run in opened):
+            text_verbs.score(opened, scorer, as_json=as_json)
+            return
+        rows = [row for run in opened for row in score_run(run, scorers)]
     if as_json:
         _print_json(to_json(rows))
     else:
@@ -514,14 +527,15 @@ def report(
 statistics_verbs.add(app)
 leaderboard_verbs.add(app)
 viewer_verb.add(app)
+text_verbs.add(app)
 
 
-def _open_runs(paths: list[Path] | None) -> "list[Run]":
+def _open_runs(paths: list[Path] | None, *, textual: bool | None = False) -> "list[Run]":
     from mmneedle.runlog import open_runs
 
     if not paths:
         raise UserError("name at least one run folder, such as runs/NAME")
-    return open_runs(paths)
+    return open_runs(paths, textual=textual)
 
 
 def _print_json(value: Any) -> None:

@@ -16,11 +16,9 @@ from mmneedle.adapters.options import whole
 from mmneedle.adapters.reasoning import MORE_EFFORTS, reasoning, room
 from mmneedle.costs import Prices, cost, dollars, find_prices, why_no_prices
 from mmneedle.errors import UserError
-from mmneedle.evaluate import dataset_needs, make_plan
+from mmneedle.evaluate import make_plan, open_asked, task_needs
 from mmneedle.preflight import Preflight, View, preflight
 from mmneedle.runlog import Plan, pixels
-from mmneedle.stitching.dataset import DataSet
-from mmneedle.tasks import open_task
 from mmneedle.tasks.grid import GridTask
 from mmneedle.types import Usage
 
@@ -102,9 +100,8 @@ def estimate(
     Raises:
         UserError: no such data set or provider; a file of limits or prices with faults.
     """
-    dataset = DataSet.open(folder)
+    dataset, asked = open_asked(folder, task, resize)
     plan = make_plan(dataset, limit, None if shapes is None else set(shapes))
-    asked = open_task(task, dataset, resize)
     path, options = adapters.read_model(model, adapter_options or {})
     if path.startswith("baseline/"):
         raise UserError(f"{path} answers without looking: there is nothing to estimate")
@@ -112,7 +109,7 @@ def estimate(
     read = read_options(path, thinking, _ROOM)
     most = room(path, read.get("reasoning"), read.get("max_tokens"))
     fingerprint = options | {"max_tokens": most}
-    needs = dataset_needs(dataset, plan, asked)
+    needs = task_needs(plan, asked)
     see = None
     if path.startswith("onnx/"):  # asks no key and knows what it sees
         see = getattr(adapters.create(path), "see", None)

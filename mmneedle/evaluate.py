@@ -20,8 +20,16 @@ from mmneedle.runner import RunSummary
 from mmneedle.stitching.dataset import DataSet
 from mmneedle.tasks import open_task
 from mmneedle.tasks.grid import GridTask
-from mmneedle.tasks.twins import TwinTask
-from mmneedle.types import Adapter, Needs, Setting, parse_sample_id
+from mmneedle.texts.dataset import TextDataSet
+from mmneedle.types import (
+    Adapter,
+    AnySetting,
+    DataTask,
+    Needs,
+    Setting,
+    read_setting,
+    split_sample_id,
+)
 
 
 def evaluate(
@@ -67,9 +75,8 @@ def evaluate(
         UserError: no such data set or model, a wrong key, a run folder that cannot be written;
             images that the provider is known to refuse; no price for `max_cost`.
     """
-    dataset = DataSet.open(folder)
+    dataset, asked = open_asked(folder, task, resize)
     plan = make_plan(dataset, limit, None if shapes is None else set(shapes))
-    asked = open_task(task, dataset, resize)
     book = Book.open(limits)
     adapter = adapters.create(model, **adapter_options or {})
     api = batching.batch_api(adapter) if batch else None
@@ -110,15 +117,33 @@ def evaluate(
         return runner.run(asked, dataset, adapter, opened, progress=show, ledger=ledger, **options)
 
 
+def open_asked(
+    folder: Path | str, task: str = GridTask.name, resize: tuple[int, int] | None = None
+) -> tuple[DataSet | TextDataSet, DataTask]:
+    """A data set of whatever kind, and the task that asks its samples.
+
+    Raises:
+        UserError: no data set there; a task or a size that are about images, for one of texts.
+    """
+    if not TextDataSet.here(folder):
+        dataset = DataSet.open(folder)
+        return dataset, open_task(task, dataset, resize)
+    if task != GridTask.name or resize is not None:
+        option = "--resize" if resize is not None else "--task"
+        raise UserError(f"{folder}: is a data set of texts; leave out {option}")
+    texts = TextDataSet.open(folder)
+    return texts, texts
+
+
 def _inspect(
-    adapter: Adapter, task: GridTask | TwinTask, plan: Plan, book: Book, *, force: bool, quiet: bool
+    adapter: Adapter, task: DataTask, plan: Plan, book: Book, *, force: bool, quiet: bool
 ) -> Preflight:
     """Compare the plan with the model's limits, and load the model. Raises UserError."""
     if not adapter.wants_images:
         return preflight(adapter.model, [], adapter.fingerprint(), book)
-    if task.has_images:
+    if isinstance(task, GridTask):
         len(task.dataset.store)  # a store that is not whole is found before anything is asked
-    needs = dataset_needs(task.dataset, plan, task)
+    needs = task_needs(plan, task)
     prepare = getattr(adapter, "prepare", None)
     if prepare is not None:
         prepare(needs)
@@ -164,7 +189,7 @@ def open_ledger(
         batch=batch,
     )
     for record in Run(log.header, [log.folder]).records():
-        ledger.add(parse_sample_id(record.sample)[0], record.response)
+        ledger.add(split_sample_id(record.sample)[0], record.response)
     return ledger
 
 
@@ -186,22 +211,26 @@ def _no_batches(folder: Path) -> None:
         )
 
 
-def dataset_needs(
-    dataset: DataSet, plan: Plan, task: GridTask | TwinTask | None = None
-) -> list[Needs]:
-    """What the plan's requests ask of a model, one entry a setting; the image task by default."""
-    task = task or GridTask(dataset)
-    return [task.needs(Setting.parse(name), start, stop) for name, (start, stop) in plan.items()]
+def task_needs(plan: Plan, task: DataTask) -> list[Needs]:
+    """What the plan's requests ask of a model, one entry a setting."""
+    return [task.needs(read_setting(name), start, stop) for name, (start, stop) in plan.items()]
+
+
+def dataset_needs(dataset: DataSet, plan: Plan) -> list[Needs]:
+    """The same of a data set's images as they were built."""
+    return task_needs(plan, GridTask(dataset))
 
 
 def make_plan(
-    dataset: DataSet,
+    dataset: DataSet | TextDataSet,
     limit: tuple[int, int | None],
     shapes: set[tuple[int, int, int]] | None,
 ) -> Plan:
     """Which samples are asked: [start, stop) of each setting. Raises UserError where none is."""
     start, end = limit
-    have = {(s.images, s.rows, s.cols) for s in dataset.settings}
+    have = {_shape(setting) for setting in dataset.settings}
+    if shapes is not None and isinstance(dataset, TextDataSet):
+        raise UserError(f"{dataset.folder}: has no settings of images; leave out --settings")
     if shapes is not None and shapes - have:
         images, rows, cols = min(shapes - have)
         raise UserError(
@@ -209,8 +238,10 @@ def make_plan(
             + ", ".join(setting.name for setting in dataset.settings)
         )
     plan: Plan = {}
+    counts = dataset.manifest.settings
     for setting in dataset.settings:
-        stop = dataset.count(setting) if end is None else min(end, dataset.count(setting))
+        count = counts[setting.name]
+        stop = count if end is None else min(end, count)
         if start < stop and (shapes is None or _shape(setting) in shapes):
             plan[setting.name] = (start, stop)
     if not plan:
@@ -218,5 +249,7 @@ def make_plan(
     return plan
 
 
-def _shape(setting: Setting) -> tuple[int, int, int]:
-    return setting.images, setting.rows, setting.cols
+def _shape(setting: AnySetting) -> tuple[int, int, int]:
+    if isinstance(setting, Setting):
+        return setting.images, setting.rows, setting.cols
+    return 0, 0, 0

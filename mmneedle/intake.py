@@ -11,7 +11,7 @@ from mmneedle.ledger import Ledger
 from mmneedle.patience import Patience
 from mmneedle.runlog import Record, RunLog, now
 from mmneedle.runner import RunSummary
-from mmneedle.types import ANSWERED, RETRYABLE, Response, parse_sample_id
+from mmneedle.types import ANSWERED, RETRYABLE, Response, split_sample_id
 
 _TOGETHER = 256
 """Results that are written with one sync."""
@@ -89,7 +89,7 @@ class Table:
         self._set(record.sample, record.attempt - (not asked), 0)
 
     def _set(self, sample: str, attempts: int, away: int) -> None:
-        setting, index = parse_sample_id(sample)
+        setting, index = split_sample_id(sample)
         self._attempts[setting.name][index] = min(attempts, 255)
         self._out[setting.name] += away - self._away[setting.name][index]
         self._away[setting.name][index] = away
@@ -173,7 +173,7 @@ class Intake:
 
     async def write(self, records: Sequence[Record]) -> None:
         """Write lines; return when they are on disk."""
-        places = [parse_sample_id(record.sample) for record in records]
+        places = [split_sample_id(record.sample) for record in records]
         before = [self.log.status(*place) for place in places]
         await asyncio.gather(*map(self.log.append, records))
         for record, (setting, index), old in zip(records, places, before, strict=True):

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 
 from mmneedle.costs import Prices, Spending, cost, counted, dollars, may_be_charged
 from mmneedle.errors import UserError
-from mmneedle.types import ANSWERED, Needs, Response, Setting, Usage
+from mmneedle.types import ANSWERED, AnySetting, Needs, Response, Usage
 
 _FRAME = 64
 """Tokens that a request's frame (roles, image markers) may add to its text and images."""
@@ -31,7 +31,7 @@ class Ledger:
         limit: float | None = None,
         *,
         needs: Iterable[Needs] = (),
-        image_tokens: Mapping[Setting, int | None] | None = None,
+        image_tokens: Mapping[AnySetting, int | None] | None = None,
         output_tokens: int = 300,
         batch: bool = False,
     ) -> None:
@@ -58,15 +58,16 @@ class Ledger:
         """US dollars held for requests that the provider may have charged without saying so."""
         self.held = 0.0
         """US dollars held for requests in flight."""
-        self._inside: Counter[Setting] = Counter()
+        self._inside: Counter[AnySetting] = Counter()
         self._texts = {one.setting: len(one.prompt.encode()) + _FRAME for one in needs}
+        self._images = {one.setting: one.images for one in needs}
         self._inputs = {setting: (image_tokens or {}).get(setting) for setting in self._texts}
-        self._seen: dict[Setting, int] = {}
-        self._uncounted: set[Setting] = set()
+        self._seen: dict[AnySetting, int] = {}
+        self._uncounted: set[AnySetting] = set()
         """Settings with an answer whose tokens the provider did not count."""
         self._changed = asyncio.Event()
 
-    def add(self, setting: Setting, response: Response) -> None:
+    def add(self, setting: AnySetting, response: Response) -> None:
         """Count a finished attempt, of this command or an earlier one."""
         self.spending.add(response, self.prices)
         usage = response.usage
@@ -78,12 +79,12 @@ class Ledger:
         if may_be_charged(response):
             self.uncertain += self.most(setting)
 
-    def most(self, setting: Setting) -> float:
+    def most(self, setting: AnySetting) -> float:
         """US dollars that a request of this setting can cost at most; 0 without prices."""
         if self.prices is None:
             return 0.0
         text = self._texts.get(setting, _FRAME)
-        ruled = (self._inputs.get(setting) or 0) * setting.images + text
+        ruled = (self._inputs.get(setting) or 0) * self._images.get(setting, 0) + text
         seen = self._seen.get(setting, 0)
         tokens = max(ruled, seen + text if seen else 0)
         return max(
@@ -100,7 +101,7 @@ class Ledger:
         """US dollars spent or held back."""
         return (self.spending.usd or 0.0) + self.uncertain + self.held
 
-    def fitting(self, settings: Iterable[Setting]) -> int:
+    def fitting(self, settings: Iterable[AnySetting]) -> int:
         """How many requests of these settings, from the first, fit in at once."""
         total, count = self.committed, 0
         for setting in settings:
@@ -110,7 +111,7 @@ class Ledger:
             count += 1
         return count
 
-    async def take(self, setting: Setting) -> float | None:
+    async def take(self, setting: AnySetting) -> float | None:
         """Hold back the most that a request can cost; wait where others must end first.
 
         Returns:
@@ -130,7 +131,7 @@ class Ledger:
             self._changed.clear()
             await self._changed.wait()
 
-    def settle(self, setting: Setting, held: float) -> None:
+    def settle(self, setting: AnySetting, held: float) -> None:
         """A request that `take` let out has ended; its response was added before."""
         if self.limit is None:
             return
@@ -138,19 +139,19 @@ class Ledger:
         self.held = max(0.0, self.held - held) if self._inside.total() else 0.0
         self._changed.set()
 
-    def known(self, setting: Setting) -> bool:
+    def known(self, setting: AnySetting) -> bool:
         """Whether a rule or an earlier request tells how many tokens a request has."""
         return self.measured(setting) or self._inputs.get(setting) is not None
 
-    def measured(self, setting: Setting) -> bool:
+    def measured(self, setting: AnySetting) -> bool:
         """Whether an earlier request of this setting told what it was charged."""
         return setting in self._seen
 
-    def unmeasurable(self, setting: Setting) -> bool:
+    def unmeasurable(self, setting: AnySetting) -> bool:
         """Whether this setting was answered, and nobody said what that took."""
         return setting in self._uncounted and setting not in self._seen
 
-    def hold(self, setting: Setting) -> float | None:
+    def hold(self, setting: AnySetting) -> float | None:
         """Hold back the most that a request of a batch can cost; None where it does not fit now."""
         most = self.most(setting) if self.limit is not None else 0.0
         if self.limit is not None and self.committed + most > self.limit:
@@ -162,7 +163,7 @@ class Ledger:
         """What `hold` held back for a batch that is done with; its responses were added before."""
         self.held = max(0.0, self.held - held)
 
-    def exhausted(self, setting: Setting, missing: int) -> str:
+    def exhausted(self, setting: AnySetting, missing: int) -> str:
         """One line on why nothing fits any more, and how to go on."""
         spent = dollars(self.spending.usd or 0.0)
         if self.uncertain:

@@ -13,7 +13,7 @@ from mmneedle.intake import Intake, Table
 from mmneedle.ledger import Ledger
 from mmneedle.patience import Patience
 from mmneedle.runlog import Record, now, request_digest
-from mmneedle.types import Adapter, Request, Response, Sample, Setting, Task, parse_sample_id
+from mmneedle.types import Adapter, AnySetting, Request, Response, Sample, Task, split_sample_id
 
 
 class Packed(NamedTuple):
@@ -58,7 +58,7 @@ class Packer:
         self.table, self.intake, self.ledger, self.patience = table, intake, ledger, patience
         self.most = api.limits.requests
         """Requests a batch; fewer where the provider takes no more at once."""
-        self.short_for: Setting | None = None
+        self.short_for: AnySetting | None = None
         """The money does not suffice for a request of this setting."""
 
     async def pack(self, round: Round) -> Packed | None:
@@ -87,12 +87,13 @@ class Packer:
 
     async def _add(self, draft: Draft, sample: Sample) -> float | None:
         """Put a sample's request into a draft. Returns dollars held; None if it has no room."""
-        setting, index = parse_sample_id(sample.id)
+        setting, index = split_sample_id(sample.id)
         request = await self._request(sample)
         line = self.api.line(draft.custom_id(sample.id), request)
         record = Record(
             sample=sample.id,
             truth=sample.truth,
+            expected=getattr(sample, "expected", msgspec.UNSET),
             ambiguity=sample.ambiguity,
             hard=sample.hard,
             attempt=self.table.attempts(setting.name, index) + 1,
@@ -123,7 +124,7 @@ class Packer:
             return await asyncio.to_thread(self.task.request, sample)
         return self.task.request(sample, with_images=wanted)
 
-    def _afford(self, setting: Setting) -> float | None:
+    def _afford(self, setting: AnySetting) -> float | None:
         """Hold back what a request may cost; None where that is too much now."""
         if self.ledger.limit is not None and not self.ledger.known(setting):
             raise UserError(

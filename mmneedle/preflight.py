@@ -15,7 +15,7 @@ from mmneedle.adapters.sight import Sight
 from mmneedle.errors import UserError
 from mmneedle.reports.words import label
 from mmneedle.runlog import pixels
-from mmneedle.types import Needs, Setting
+from mmneedle.types import AnySetting, Needs, Setting
 
 See = Callable[[Needs], Sight]
 """What requests are like -> an image as the model gets it."""
@@ -33,14 +33,17 @@ class View(msgspec.Struct, frozen=True):
     """What the provider would refuse; empty where nothing is known to fail."""
 
     @property
-    def setting(self) -> Setting:
+    def setting(self) -> AnySetting:
         """Whose view it is."""
         return self.needs.setting
 
     @property
     def sent(self) -> tuple[int, int]:
         """Width and height in pixels of a cell as it is sent."""
-        return self.needs.width // self.setting.cols, self.needs.height // self.setting.rows
+        shape = self.setting
+        if not isinstance(shape, Setting):
+            return 0, 0
+        return self.needs.width // shape.cols, self.needs.height // shape.rows
 
     @property
     def shrunk(self) -> bool:
@@ -67,11 +70,11 @@ class Preflight(msgspec.Struct, frozen=True):
 
     @property
     def effective_cells(self) -> dict[str, tuple[int, int] | None]:
-        """Setting name -> pixels a cell, for a run's header; none for text."""
+        """AnySetting name -> pixels a cell, for a run's header; none for text."""
         return {view.setting.name: view.cell for view in self.views if view.needs.images}
 
     @property
-    def image_tokens(self) -> dict[Setting, int | None]:
+    def image_tokens(self) -> dict[AnySetting, int | None]:
         """Tokens an image by the provider's rule."""
         return {view.setting: view.sight.tokens for view in self.views}
 
@@ -102,7 +105,7 @@ class Preflight(msgspec.Struct, frozen=True):
         shrunk = [view for view in self.views if view.shrunk]
         if not shrunk:
             return None
-        left = dict.fromkeys(f"{pixels(view.cell)} at {label(view.setting)}" for view in shrunk)
+        left = dict.fromkeys(f"{pixels(view.cell)} at {_named(view.setting)}" for view in shrunk)
         facts = "; ".join(filter(None, (self.rule_source, self.limits.note)))
         return (
             f"{self.model}: images are shrunk before the model sees them: of cells of "
@@ -135,9 +138,16 @@ def preflight(
     for one in needs:
         sight = _sight(one, limits, detail, see)
         fault = violations(limits, one, sight, int(fingerprint.get("max_tokens") or 0), detail)
-        cell = effective_cell(one.setting, sight) if one.images else None
+        shape = one.setting
+        cell = None
+        if isinstance(shape, Setting) and one.images:
+            cell = effective_cell(shape, sight)
         views.append(View(one, sight, cell, fault))
     return Preflight(model, key, limits, book.sources(key), book.rule_source(key), detail, views)
+
+
+def _named(setting: AnySetting) -> str:
+    return label(setting) if isinstance(setting, Setting) else setting.name
 
 
 def _sight(needs: Needs, limits: Limits, detail: str | None, see: See | None) -> Sight:

@@ -35,12 +35,14 @@ from mmneedle.files import sync_folder, write_whole
 from mmneedle.types import (
     MOST_SAMPLES,
     RETRYABLE,
+    AnySetting,
     Location,
     Request,
     Response,
-    Setting,
     Status,
-    parse_sample_id,
+    TextSetting,
+    read_setting,
+    split_sample_id,
 )
 
 Plan = dict[str, tuple[int, int]]
@@ -93,7 +95,7 @@ class RunHeader(msgspec.Struct, kw_only=True):
     def __post_init__(self) -> None:
         """Raise ValueError, which names the file where one is read, on what cannot be."""
         for name in (*self.plan, *self.effective_cell):
-            if Setting.parse(name).name != name:
+            if read_setting(name).name != name:
                 raise ValueError(f"not the name of a setting: {name!r}")
         for name, (start, stop) in self.plan.items():
             if not 0 <= start <= stop <= MOST_SAMPLES:
@@ -103,7 +105,12 @@ class RunHeader(msgspec.Struct, kw_only=True):
         if self.questions < 1:
             raise ValueError(f"{self.questions} questions a haystack")
 
-    def includes(self, setting: Setting | str, index: int) -> bool:
+    @property
+    def textual(self) -> bool:
+        """Whether the samples are of a text task, without a place in a grid to be named."""
+        return any(isinstance(read_setting(name), TextSetting) for name in self.plan)
+
+    def includes(self, setting: AnySetting | str, index: int) -> bool:
         """Whether the run asks this sample."""
         start, stop = self.plan.get(_name(setting), (0, 0))
         part, parts = self.shard
@@ -113,12 +120,12 @@ class RunHeader(msgspec.Struct, kw_only=True):
         """The number of the haystack that sample `index` of a setting shares; None: its own."""
         return index // self.questions if self.questions > 1 else None
 
-    def cell_text(self, setting: Setting | str) -> str | None:
+    def cell_text(self, setting: AnySetting | str) -> str | None:
         """A cell's pixels as the model gets it: "96", "160x96", "unknown"; None: not recorded."""
         name = _name(setting)
         return pixels(self.effective_cell[name]) if name in self.effective_cell else None
 
-    def asked(self, setting: Setting | str, positive: bool) -> int:
+    def asked(self, setting: AnySetting | str, positive: bool) -> int:
         """How many samples of a setting's positives or negatives the run asks."""
         start, stop = self.plan.get(_name(setting), (0, 0))
         first = start + (start % 2 == positive)  # positives have even indices
@@ -131,6 +138,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     sample: str
     truth: tuple[Location | None, ...]
     """The right location of each needle, so that a run can be scored without its data set."""
+    expected: tuple[tuple[str, ...], ...] | msgspec.UnsetType = msgspec.UNSET
+    """The same of a text task: see `TextSample`; no other task's line has it."""
     ambiguity: float | None = None
     """The sample's; so that scores can be read with and without doubtful samples."""
     hard: bool = False
@@ -239,13 +248,13 @@ class RunLog:
             os.close(self._file)
             raise
 
-    def status(self, setting: Setting | str, index: int) -> Status | None:
+    def status(self, setting: AnySetting | str, index: int) -> Status | None:
         """How a sample stands: its final status, else that of its last attempt, else None."""
         code = self._statuses[_name(setting)][index]
         return STATUSES[code - 1] if code else None
 
     def _note(self, record: Record) -> None:
-        setting, index = parse_sample_id(record.sample)
+        setting, index = split_sample_id(record.sample)
         table = self._statuses[setting.name]
         if replaces(table[index], record.response.status):
             table[index] = _code(record.response.status)
@@ -483,17 +492,31 @@ class Run:
             raise UserError(f"{path}: has changed while it was read ({error})") from None
 
 
-def open_runs(paths: Sequence[Path | str]) -> list[Run]:
+def open_runs(paths: Sequence[Path | str], *, textual: bool | None = False) -> list[Run]:
     """Open run folders; shards of one run become one Run, in the place of its first shard.
 
     A run that was given in part counts its missing shards as unasked, hence as missing answers.
 
+    Args:
+        paths: run folders.
+        textual: whether runs must be of text tasks (True) or of tasks whose answers are cells
+            (False); None: either.
+
     Raises:
-        UserError: no run in a folder, or the same shard of one run twice.
+        UserError: no run in a folder, or the same shard of one run twice; a run of the other kind.
     """
     groups: dict[bytes, list[Run]] = {}
     for path in paths:
         run = Run.open(path)
+        if textual is not None and run.header.textual != textual:
+            raise UserError(
+                f"{path}: is a run of the task {run.header.task}, "
+                + (
+                    "whose answers are cells; this verb is about text tasks"
+                    if textual
+                    else "whose answers name no cells; see mmneedle score and mmneedle text-report"
+                )
+            )
         groups.setdefault(_family(run), []).append(run)
     return [_merge_shards(group) for group in groups.values()]
 
@@ -543,7 +566,7 @@ def _outcomes(path: Path, header: RunHeader) -> Iterator[tuple[int, Record]]:
     codes = {name: bytearray(stop) for name, (_, stop) in header.plan.items()}
     for number, offset, line in _lines(path):
         record = _record(path, number, line, header)
-        setting, index = parse_sample_id(record.sample)
+        setting, index = split_sample_id(record.sample)
         if replaces(codes[setting.name][index], record.response.status):
             codes[setting.name][index] = _code(record.response.status)
             places[setting.name][index] = offset
@@ -592,7 +615,7 @@ def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
 def read_line(line: bytes, header: RunHeader) -> Record:
     """A line of responses.jsonl. Raises ValueError saying why it is none of this run."""
     record = _RECORDS.decode(line)
-    setting, index = parse_sample_id(record.sample)
+    setting, index = split_sample_id(record.sample)
     if not header.includes(setting, index):
         raise ValueError(f"sample {record.sample} is not in the plan of run.json")
     return record
@@ -614,7 +637,7 @@ def _code(status: Status) -> int:
     return STATUSES.index(status) + 1
 
 
-def _name(setting: Setting | str) -> str:
+def _name(setting: AnySetting | str) -> str:
     return setting if isinstance(setting, str) else setting.name
 
 

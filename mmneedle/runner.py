@@ -30,10 +30,10 @@ from mmneedle.types import (
     Request,
     Response,
     Sample,
-    Setting,
     Status,
     Task,
-    parse_sample_id,
+    read_setting,
+    split_sample_id,
 )
 
 REJECTED = FINAL - ANSWERED
@@ -45,9 +45,7 @@ _GRACE = 3.0
 class Samples(Protocol):
     """As much of a data set as the loop needs."""
 
-    def samples(
-        self, setting: Setting, start: int = 0, stop: int | None = None
-    ) -> Iterator[Sample]:
+    def samples(self, setting: Any, start: int = 0, stop: int | None = None) -> Iterator[Any]:
         """Samples start … stop-1 of a setting, streamed."""
         ...
 
@@ -291,6 +289,7 @@ class Evaluation:
             record = Record(
                 sample=sample.id,
                 truth=sample.truth,
+                expected=getattr(sample, "expected", msgspec.UNSET),
                 ambiguity=sample.ambiguity,
                 hard=sample.hard,
                 attempt=attempt,
@@ -347,7 +346,7 @@ class Evaluation:
     # ---------------------------------------------------------------- what comes of it
 
     def _status(self, sample: Sample) -> Status | None:
-        setting, index = parse_sample_id(sample.id)
+        setting, index = split_sample_id(sample.id)
         return self.log.status(setting, index)
 
     def _account(self, sent: float, response: Response) -> None:
@@ -409,7 +408,7 @@ def chosen(log: RunLog, dataset: Samples, wanted: Callable[[str, int], bool]) ->
         wanted: (setting, index) -> whether to ask it.
     """
     for name, (start, stop) in log.plan.items():
-        stream = dataset.samples(Setting.parse(name), start, stop)
+        stream = dataset.samples(read_setting(name), start, stop)
         for index, sample in enumerate(stream, start):
             if log.header.includes(name, index) and wanted(name, index):
                 yield sample

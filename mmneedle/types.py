@@ -99,17 +99,66 @@ class Setting(msgspec.Struct, frozen=True, order=True):
         return cls(*map(int, match.groups()))
 
 
-def sample_id(setting: Setting, index: int) -> str:
+_TEXT_SETTING = re.compile(r"([a-z][a-z0-9_]*(?:\.[a-z0-9_]+)?)-l(\d+)-d(\d+|x)-k(\d+)", re.ASCII)
+
+
+class TextSetting(msgspec.Struct, frozen=True, order=True):
+    """A text needle task at one length and depth."""
+
+    task: str
+    """The task's name, with its variant after a point where it has any: ruler.vt."""
+    length: int
+    """Of the whole prompt in the model's tokens; for keyvalue the pairs, for multidoc the
+    documents: what the task's own paper counts in."""
+    depth: int = -1
+    """How much of the haystack stands before the needle, in tenths of a per cent (0..1000);
+    -1: the task has no single place."""
+    needles: int = 1
+
+    @property
+    def name(self) -> str:
+        """The setting in sample ids and file names, such as niah-l4096-d500-k1."""
+        depth = "x" if self.depth < 0 else str(self.depth)
+        return f"{self.task}-l{self.length}-d{depth}-k{self.needles}"
+
+    @classmethod
+    def parse(cls, name: str) -> "TextSetting":
+        """Read `name` back. Raises ValueError on anything else."""
+        match = _TEXT_SETTING.fullmatch(name)
+        if not match:
+            raise ValueError(f"not the name of a text setting: {name!r}")
+        task, length, depth, needles = match.groups()
+        return cls(task, int(length), -1 if depth == "x" else int(depth), int(needles))
+
+
+AnySetting = Setting | TextSetting
+"""What samples are grouped by: the run loop does not care which."""
+
+
+def read_setting(name: str) -> AnySetting:
+    """Read any setting's `name` back. Raises ValueError on anything else."""
+    return TextSetting.parse(name) if "-l" in name else Setting.parse(name)
+
+
+def sample_id(setting: AnySetting, index: int) -> str:
     """The id of sample `index` (zero-based) of a setting: n10-g8x8-k1-000017."""
     return f"{setting.name}-{index:06d}"
 
 
-def parse_sample_id(text: str) -> tuple[Setting, int]:
-    """Setting and zero-based index of a sample id. Raises ValueError on anything else."""
+def split_sample_id(text: str) -> tuple[AnySetting, int]:
+    """Setting and zero-based index of any sample's id. Raises ValueError on anything else."""
     name, _, index = text.rpartition("-")
     if not (index.isascii() and index.isdigit()):
         raise ValueError(f"not the id of a sample: {text!r}")
-    return Setting.parse(name), int(index)
+    return read_setting(name), int(index)
+
+
+def parse_sample_id(text: str) -> tuple[Setting, int]:
+    """The same of an image task's sample. Raises ValueError on anything else."""
+    setting, index = split_sample_id(text)
+    if not isinstance(setting, Setting):
+        raise ValueError(f"not the id of a sample with images: {text!r}")
+    return setting, index
 
 
 class Needle(msgspec.Struct, frozen=True):
@@ -154,10 +203,37 @@ class Sample(msgspec.Struct, frozen=True):
 # --------------------------------------------------------------------------- requests
 
 
+class TextSample(msgspec.Struct, frozen=True):
+    """One question about a long text, with all that is needed to send and to score it."""
+
+    id: str
+    setting: TextSetting
+    prompt: str
+    """The whole text that is sent."""
+    expected: tuple[tuple[str, ...], ...]
+    """What an answer must hold: one entry a needle, each the wordings that are as good."""
+    tokens: int
+    """Of the prompt, as the data set counts them."""
+    begin: str = ""
+    """How the answer begins, for models that only go on with a text; part of no chat."""
+    haystack_number: int | None = None
+    """As a `Sample` has it."""
+    details: dict[str, Any] = {}
+    """Where the needles stand and what else the task knows, for `show`."""
+
+    # What a log's line says of every sample, and texts do not have.
+    truth: tuple[Location | None, ...] = ()
+    ambiguity: float | None = None
+    hard: bool = False
+
+
+AnySample = Sample | TextSample
+
+
 class Request(msgspec.Struct, frozen=True):
     """What a model is sent: the images in order, then one text."""
 
-    sample: Sample
+    sample: AnySample
     """The question with its truth. Baselines may look; real adapters must not."""
     prompt: str
     images: tuple[bytes, ...]
@@ -172,8 +248,22 @@ class Task(Protocol):
 
     name: str
 
-    def request(self, sample: Sample, *, with_images: bool = True) -> Request:
-        """The request for a sample, the same bytes every time."""
+    def request(self, sample: Any, *, with_images: bool = True) -> Request:
+        """The request for a sample of the task's own kind, the same bytes every time."""
+        ...
+
+
+class DataTask(Task, Protocol):
+    """A task of a data set on disk, which can say what its requests are like."""
+
+    has_images: bool
+
+    def needs(self, setting: Any, start: int, stop: int) -> "Needs":
+        """What requests for samples start … stop-1 of a setting ask of a model."""
+        ...
+
+    def characters(self, setting: Any, start: int, stop: int) -> float:
+        """The mean length of their texts."""
         ...
 
 
@@ -244,7 +334,7 @@ class Response(msgspec.Struct, frozen=True, omit_defaults=True):
 class Needs(msgspec.Struct, frozen=True):
     """What one setting's requests ask of a model; the largest, where they differ."""
 
-    setting: Setting
+    setting: AnySetting
     width: int
     """Of an image, in pixels; 0: requests are text alone."""
     height: int
@@ -256,7 +346,7 @@ class Needs(msgspec.Struct, frozen=True):
     @property
     def images(self) -> int:
         """Images a request."""
-        return self.setting.images if self.width else 0
+        return self.setting.images if isinstance(self.setting, Setting) and self.width else 0
 
 
 class Adapter(Protocol):

@@ -26,7 +26,7 @@ import msgspec
 
 from mmneedle.adapters import options
 from mmneedle.errors import UserError
-from mmneedle.types import Adapter, Location, Request, Response, Sample, Setting
+from mmneedle.types import Adapter, Location, Request, Response, Sample, Setting, TextSample
 
 Rule = Callable[[Sample, int], Location | None]
 """(sample, which needle from 0) -> the cell to name, None for "-1"."""
@@ -62,8 +62,18 @@ class Baseline:
     async def generate(self, request: Request) -> Response:
         """Answer at once."""
         sample = request.sample
+        if isinstance(sample, TextSample):
+            return self._say(sample)
         named = (self.rule(sample, k) for k in range(len(sample.needles)))
         return Response("ok", "; ".join("-1" if at is None else str(at) for at in named))
+
+    def _say(self, sample: TextSample) -> Response:
+        """About a text: "baseline/oracle" holds what is expected, "baseline/never" nothing."""
+        if self.model == "baseline/oracle":
+            return Response("ok", "; ".join(wordings[0] for wordings in sample.expected))
+        if self.model == "baseline/never":
+            return Response("ok", "-1")
+        return Response("bad_request", error=f"{self.model} names cells, and a text has none")
 
     def fingerprint(self) -> dict[str, Any]:
         """The model string says it all."""

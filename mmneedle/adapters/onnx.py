@@ -19,7 +19,7 @@ from mmneedle.adapters.sight import Sight
 from mmneedle.errors import UserError
 from mmneedle.tiny import CELL, WEIGHTS
 from mmneedle.tiny.runtime import TinyRuntime, TooLongError
-from mmneedle.types import Needs, Request, Response, Usage
+from mmneedle.types import Needs, Request, Response, Setting, Usage
 
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "max_tokens": options.whole(1),
@@ -84,6 +84,8 @@ class OnnxAdapter:
     def _generate(self, request: Request) -> Response:
         began = time.perf_counter()
         setting = request.sample.setting
+        if not isinstance(setting, Setting):
+            return Response("bad_request", error="only looks at pictures; there are none")
         try:
             answer = self.runtime.answer(
                 request.images, request.prompt, (setting.rows, setting.cols), self.max_tokens
@@ -104,6 +106,8 @@ class OnnxAdapter:
     def see(self, needs: Needs) -> Sight:
         """Every cell is made 56 x 56 pixels, which is one token; a smaller one gains nothing."""
         setting = needs.setting
+        if not isinstance(setting, Setting):
+            return Sight(None, None, 0)
         width, height = CELL * setting.cols, CELL * setting.rows
         tokens = setting.rows * setting.cols
         return Sight(min(width, needs.width), min(height, needs.height), tokens)

@@ -1,0 +1,212 @@
+"""The verbs of text tasks: build-text; and what `score` and `show` do for texts."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mmneedle import arguments
+from mmneedle.errors import UserError
+
+if TYPE_CHECKING:
+    from mmneedle.runlog import Run
+    from mmneedle.texts.scoring import TextRow
+    from mmneedle.types import TextSetting
+
+
+def build_text(
+    folder: Annotated[Path, typer.Argument(help="Folder to build in.", metavar="DIR")],
+    task: Annotated[str, typer.Argument(help="A text task, such as niah.", metavar="TASK")],
+    lengths: Annotated[
+        str, typer.Option(help="Of the whole prompt in tokens: 512,4k,128k.")
+    ] = "1k,2k,4k,8k",
+    depths: Annotated[
+        str,
+        typer.Option(
+            help="Per cent of the text before the needle: 0,50,100, or a number of "
+            "them: linear:11, sigmoid:11."
+        ),
+    ] = "linear:11",
+    needles: Annotated[str, typer.Option(help="Needles a question, such as 1,4.")] = "1",
+    variants: Annotated[
+        str | None, typer.Option(help="Variants of the task, such as keys8,keys32.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Samples (seeds) a setting.", min=1)] = 5,
+    seed: Annotated[int, typer.Option(help="Another seed, other samples.", min=0)] = 0,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="The model's folder or tokenizer.json; else 4 characters count as one."),
+    ] = None,
+    texts: Annotated[
+        Path | None, typer.Option(help="Haystack: a text file, or a folder of .txt and .md.")
+    ] = None,
+    captions: Annotated[
+        Path | None, typer.Option(help="Haystack: a data set of images, whose captions are taken.")
+    ] = None,
+    questions: Annotated[
+        Path | None, typer.Option(help="A file of questions in a published format.")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="What else the task takes: NAME=VALUE.")
+    ] = None,
+) -> None:
+    """Build a data set of text needles, or extend one (docs/text-tasks.md)."""
+    from mmneedle.texts.dataset import Ingredients, build_texts
+
+    given = Ingredients(
+        task=task,
+        seed=seed,
+        tokenizer=tokenizer,
+        corpus=_corpus(task, texts, captions, seed),
+        questions=questions,
+        options=arguments.pairs(option, "--option") if option else {},
+    )
+    wanted = _settings(task, arguments.lengths(lengths), depths, needles, variants)
+    dataset = build_texts(folder, given, dict.fromkeys(wanted, samples))
+    total = sum(dataset.manifest.settings.values())
+    print(
+        f"{dataset.folder}: fingerprint {dataset.fingerprint[:16]}, {len(dataset.settings)} "
+        f"settings, {total} samples"
+    )
+    if tokenizer is None:
+        print("lengths are approximate: 4 characters a token (--tokenizer counts a model's own)")
+
+
+def _settings(
+    task: str, lengths: Sequence[int], depths: str, needles: str, variants: str | None
+) -> "list[TextSetting]":
+    from mmneedle.tasks.text import maker_class
+    from mmneedle.types import TextSetting
+
+    maker = maker_class(task)
+    names = maker.default_variants
+    if variants is not None:
+        names = tuple(dict.fromkeys(part.strip() for part in variants.split(",")))
+    for name in names:
+        if name and not re.fullmatch(r"[a-z0-9_]+", name):
+            raise UserError(f"--variants takes names such as keys8, not {name!r}")
+    places = arguments.depths(depths) if maker.has_depth else (-1,)
+    counts = arguments.whole_numbers(needles, "--needles")
+    return [
+        TextSetting(f"{task}.{name}" if name else task, length, depth, k)
+        for name in names
+        for k in counts
+        for length in lengths
+        for depth in places
+    ]
+
+
+def _corpus(
+    task: str, texts: Path | None, captions: Path | None, seed: int
+) -> tuple[dict[str, Any], str] | None:
+    from mmneedle.tasks.text import maker_class
+    from mmneedle.texts import corpus
+
+    if not maker_class(task).needs_corpus:
+        if texts or captions:
+            raise UserError(f"{task} makes its own text: leave out --texts and --captions")
+        return None
+    if texts and captions:
+        raise UserError("give --texts or --captions, not both")
+    if texts is not None:
+        text = corpus.read_texts(texts)
+        return corpus.identity("texts", text), text
+    if captions is not None:
+        from mmneedle.stitching.dataset import DataSet
+
+        found = [text for photo in DataSet.open(captions).photos() for text in photo.captions]
+        text = corpus.captions_text(found)
+        return corpus.identity("captions", text), text
+    text = corpus.filler(seed, 20_000)  # 250,000 tokens, then over again
+    return corpus.identity("filler", text), text
+
+
+def shown(folder: Path, sample: str | None, out: Path | None, *, as_json: bool) -> bool:
+    """`show` for a data set of texts; whether the folder holds one."""
+    from mmneedle.texts.dataset import TextDataSet
+
+    if not TextDataSet.here(folder):
+        return False
+    import msgspec
+
+    dataset = TextDataSet.open(folder)
+    if sample is None:
+        print(f"{folder}: task {dataset.name}, fingerprint {dataset.fingerprint[:16]}")
+        for setting in dataset.settings:
+            count = dataset.count(setting)
+            print(f"  {setting.name}: {count} samples, {setting.name}-000000 to {count - 1:06d}")
+        return True
+    found = dataset.sample(sample)
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+    elif out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "prompt.txt").write_text(found.prompt)
+        (out / "sample.json").write_bytes(msgspec.json.encode(found) + b"\n")
+        print(out)
+    else:
+        answers = "; ".join(" | ".join(words) for words in found.expected)
+        print(f"{found.prompt}\n\nright answer: {answers}   ({found.tokens} tokens)")
+    return True
+
+
+def score(runs: "Sequence[Run]", scorer: str | None, *, as_json: bool) -> None:
+    """`score` for runs of text tasks."""
+    from mmneedle.texts.scoring import score_text_run, text_rows_json
+
+    cells = [run.folder for run in runs if not run.header.textual]
+    if cells:
+        raise UserError(f"{cells[0]}: answers with cells; score it apart from runs of text tasks")
+    if scorer == "paper":
+        raise UserError("text tasks have one scorer: leave out --scorer")
+    rows = [row for run in runs for row in score_text_run(run)]
+    if as_json:
+        _print_json(text_rows_json(rows))
+    else:
+        print(text_table(rows))
+
+
+def text_table(rows: "Sequence[TextRow]") -> str:
+    """Scores by length (rows) and depth (columns), a block for each run, task and K."""
+    blocks: dict[tuple[str, str, int], list[TextRow]] = {}
+    for row in rows:
+        blocks.setdefault((row.run, row.task, row.needles), []).append(row)
+    parts = []
+    for (_, task, needles), block in blocks.items():
+        depths = sorted({-1 if row.depth is None else row.depth for row in block})
+        lengths = sorted({row.length for row in block})
+        cells = {(row.length, -1 if row.depth is None else row.depth): row for row in block}
+        head = ["length", *("score" if at < 0 else f"{100 * at:g} %" for at in depths), "n"]
+        lines = [head]
+        for length in lengths:
+            line = [cells.get((length, depth)) for depth in depths]
+            n = sum(row.n for row in line if row)
+            lines.append([f"{length:,}", *(_cell(row) for row in line), str(n)])
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        several = f", {needles} needles" if needles > 1 else ""
+        title = f"{block[0].model}: {task}{several} (per cent by depth; * lacks answers)"
+        table = "\n".join(
+            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+            for line in lines
+        )
+        parts.append(f"{title}\n{table}")
+    return "\n\n".join(parts)
+
+
+def _cell(row: "TextRow | None") -> str:
+    if row is None or row.score is None:
+        return "-"
+    return f"{100 * row.score:.0f}{'' if row.answered == row.n else '*'}"
+
+
+def add(app: typer.Typer) -> None:
+    """Add these verbs to the command line."""
+    app.command(name="build-text")(build_text)
+
+
+def _print_json(value: Any) -> None:
+    import msgspec
+
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

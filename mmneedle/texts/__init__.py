@@ -1,0 +1,1 @@
+"""Long texts: where they come from, how long they are in a model's tokens, data sets of them."""

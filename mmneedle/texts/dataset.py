@@ -1,0 +1,287 @@
+"""A data set of text samples on disk: a recipe and what it needs, never the samples.
+
+DIR/text.json         the recipe and how many samples of each setting there are
+DIR/corpus.txt        the haystack text, where the task takes one
+DIR/corpus.npy        where its tokens end, in characters (int32)
+DIR/tokenizer.json    what counts tokens, where lengths are in a model's own
+DIR/questions.*       a file in a published format, where the task takes one
+
+Sample i of a setting is a function of the recipe, the setting and i alone, so a build of 5 is the
+first 5 of a build of 500, and a setting that is added later changes no other.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from mmneedle.errors import UserError
+from mmneedle.files import locked, refuse_strangers, unwritable, write_whole
+from mmneedle.tasks.text import MAKERS, maker_of
+from mmneedle.texts.making import Maker, Materials
+from mmneedle.texts.tokens import Tokens, open_tokens
+from mmneedle.types import MOST_SAMPLES, Needs, Request, TextSample, TextSetting, split_sample_id
+
+_FORMAT = 1
+_MANIFEST, _CORPUS, _ENDS, _TOKENIZER = "text.json", "corpus.txt", "corpus.npy", "tokenizer.json"
+_OURS = frozenset({_MANIFEST, _CORPUS, _ENDS, _TOKENIZER, "lock"})
+_MEASURED = 8
+"""Samples of a setting whose texts are looked at to know how long they get."""
+
+
+class TextManifest(msgspec.Struct, kw_only=True):
+    """text.json."""
+
+    version: int = _FORMAT
+    task: str
+    seed: int
+    options: dict[str, str] = {}
+    tokens: dict[str, Any]
+    """What counts tokens (`Tokens.identity`)."""
+    corpus: dict[str, Any] | None = None
+    """What the haystack text is (`corpus.identity`)."""
+    questions: dict[str, Any] | None = None
+    """The file of questions: its name here and its SHA-256."""
+    settings: dict[str, int]
+    """Setting name -> samples."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError on what cannot be."""
+        for name, count in self.settings.items():
+            if TextSetting.parse(name).name != name or not 0 <= count <= MOST_SAMPLES:
+                raise ValueError(f"{count} samples of {name!r}")
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over all that decides a sample, which the list of settings does not."""
+        recipe = msgspec.structs.asdict(self)
+        del recipe["settings"]
+        text = msgspec.json.encode(recipe, order="deterministic")
+        return hashlib.sha256(b"mmneedle text " + text).hexdigest()
+
+
+class TextDataSet:
+    """A data set of text samples, and the task that asks them."""
+
+    has_images = False
+    questions = 1
+
+    def __init__(self, folder: Path, manifest: TextManifest) -> None:
+        self.folder, self.manifest = folder, manifest
+        self.fingerprint = manifest.fingerprint
+        self.name = manifest.task
+        self.settings = tuple(sorted(map(TextSetting.parse, manifest.settings)))
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "TextDataSet":
+        """Open a folder. Raises UserError where there is no text data set, or a damaged one."""
+        folder = Path(folder)
+        manifest = _read(folder)
+        if manifest is None:
+            raise UserError(f"{folder}: no text data set here (no {_MANIFEST})")
+        if manifest.task not in MAKERS:
+            raise UserError(f"{folder / _MANIFEST}: no task {manifest.task!r}")
+        return cls(folder, manifest)
+
+    @staticmethod
+    def here(folder: Path | str) -> bool:
+        """Whether a folder holds a text data set."""
+        return (Path(folder) / _MANIFEST).is_file()
+
+    @cached_property
+    def maker(self) -> Maker:
+        """What makes the samples."""
+        return maker_of(self.manifest.task, self._materials())
+
+    def _materials(self) -> Materials:
+        manifest = self.manifest
+        tokenizer = self.folder / _TOKENIZER
+        tokens = open_tokens(tokenizer if manifest.tokens.get("tokenizer") else None)
+        if tokens.identity() != manifest.tokens:
+            raise UserError(f"{tokenizer}: is not the one that the data set was built with")
+        text = None
+        if manifest.corpus is not None:
+            text = _checked(self.folder / _CORPUS, manifest.corpus["sha256"]).decode()
+        file = None
+        if manifest.questions is not None:
+            file = self.folder / manifest.questions["name"]
+            _checked(file, manifest.questions["sha256"])
+        materials = Materials(manifest.seed, tokens, text, file, manifest.options)
+        ends = self.folder / _ENDS
+        if text is not None and ends.is_file():
+            materials.corpus.__dict__["token_ends"] = np.load(ends).astype(np.int64)
+        return materials
+
+    def count(self, setting: TextSetting) -> int:
+        """How many samples of a setting there are; 0 where it has none."""
+        return self.manifest.settings.get(setting.name, 0)
+
+    def samples(
+        self, setting: TextSetting, start: int = 0, stop: int | None = None
+    ) -> Iterator[TextSample]:
+        """Samples start … stop-1 of a setting, made one by one."""
+        end = self.count(setting) if stop is None else min(stop, self.count(setting))
+        for index in range(start, end):
+            yield self.maker.sample(setting, index)
+
+    def sample(self, name: str) -> TextSample:
+        """One sample by its id. Raises UserError where there is none."""
+        try:
+            setting, index = split_sample_id(name)
+        except ValueError:
+            setting, index = None, -1
+        if not isinstance(setting, TextSetting) or not 0 <= index < self.count(setting):
+            known = ", ".join(f"{one.name}-000000" for one in self.settings[:2])
+            raise UserError(f"{self.folder}: no sample {name!r}; there are such as {known}")
+        return self.maker.sample(setting, index)
+
+    # ------------------------------------------------------------------ as a task
+
+    def request(self, sample: TextSample, *, with_images: bool = True) -> Request:
+        """The request for a sample: its prompt, no images."""
+        return Request(sample, sample.prompt, ())
+
+    def needs(self, setting: TextSetting, start: int, stop: int) -> Needs:
+        """What requests ask of a model, by the longest of the first few samples."""
+        few = self.samples(setting, start, min(stop, start + _MEASURED))
+        return Needs(setting, 0, 0, max((one.prompt for one in few), key=len), 0)
+
+    def characters(self, setting: TextSetting, start: int, stop: int) -> float:
+        """The mean length of the first few samples' texts."""
+        few = self.samples(setting, start, min(stop, start + _MEASURED))
+        return fmean(len(sample.prompt) for sample in few)
+
+
+# --------------------------------------------------------------------------- building
+
+
+class Ingredients(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user gives for a text data set."""
+
+    task: str
+    seed: int = 0
+    tokenizer: Path | None = None
+    corpus: tuple[dict[str, Any], str] | None = None
+    """What it is, and the text."""
+    questions: Path | None = None
+    options: dict[str, str] = {}
+
+
+def build_texts(
+    folder: Path | str, given: Ingredients, settings: Mapping[TextSetting, int]
+) -> TextDataSet:
+    """Build a text data set, or extend one: more samples, more settings.
+
+    Raises:
+        UserError: the folder holds another recipe or other files; a setting that cannot be made;
+            a file that cannot be read.
+    """
+    folder = Path(folder)
+    refuse_strangers(folder, lambda name: name in _OURS or name.startswith("questions."))
+    with locked(folder, "building"):
+        old = _read(folder)
+        new = _plan(given, settings)
+        if old is not None:
+            if old.fingerprint != new.fingerprint:
+                raise UserError(
+                    f"{folder}: holds another text data set (its {_difference(old, new)}); name a "
+                    "new folder"
+                )
+            counts = dict(old.settings)
+            for name, count in new.settings.items():
+                counts[name] = max(count, counts.get(name, 0))
+            new.settings = counts
+        try:
+            return _write(folder, given, new, fresh=old is None)
+        except OSError as error:
+            raise unwritable(Path(error.filename or folder), error) from None
+
+
+def _plan(given: Ingredients, settings: Mapping[TextSetting, int]) -> TextManifest:
+    tokens = open_tokens(given.tokenizer)
+    text = given.corpus[1] if given.corpus else None
+    materials = Materials(given.seed, tokens, text, given.questions, given.options)
+    maker = maker_of(given.task, materials)
+    for setting in settings:
+        maker.check(setting)
+    questions = None
+    if given.questions is not None:
+        suffixes = "".join(given.questions.suffixes[-2:])
+        content = _content(given.questions)
+        questions = {"name": f"questions{suffixes}", "sha256": hashlib.sha256(content).hexdigest()}
+    return TextManifest(
+        task=given.task,
+        seed=given.seed,
+        options=given.options,
+        tokens=tokens.identity(),
+        corpus=given.corpus[0] if given.corpus else None,
+        questions=questions,
+        settings={setting.name: count for setting, count in settings.items()},
+    )
+
+
+def _write(folder: Path, given: Ingredients, manifest: TextManifest, *, fresh: bool) -> TextDataSet:
+    """Everything a reader needs, the manifest last."""
+    if fresh:
+        if manifest.tokens.get("tokenizer") and given.tokenizer is not None:
+            source = given.tokenizer
+            source = source / _TOKENIZER if source.is_dir() else source
+            write_whole(folder / _TOKENIZER, source.read_bytes())
+        if given.corpus is not None:
+            write_whole(folder / _CORPUS, given.corpus[1].encode())
+            ends = Materials(0, open_tokens(given.tokenizer), given.corpus[1]).corpus.token_ends
+            np.save(folder / _ENDS, ends.astype(np.int32))
+        if manifest.questions is not None and given.questions is not None:
+            shutil.copyfile(given.questions, folder / manifest.questions["name"])
+    content = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    write_whole(folder / _MANIFEST, content + b"\n")
+    return TextDataSet.open(folder)
+
+
+def _difference(old: TextManifest, new: TextManifest) -> str:
+    for name in ("version", "task", "seed", "options", "tokens", "corpus", "questions"):
+        one, other = getattr(old, name), getattr(new, name)
+        if one != other:
+            if name in ("tokens", "corpus", "questions"):
+                what = {"tokens": "tokenizer", "corpus": "text", "questions": "questions"}[name]
+                return f"{what} is another one"
+            return f"{name} is {one!r}, now {other!r}"
+    return "recipe differs"
+
+
+def _read(folder: Path) -> TextManifest | None:
+    path = folder / _MANIFEST
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=TextManifest)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: is not a text data set's recipe ({error})") from None
+    if manifest.version != _FORMAT:
+        raise UserError(f"{path}: has format {manifest.version}, this mmneedle reads {_FORMAT}")
+    return manifest
+
+
+def _checked(path: Path, digest: str) -> bytes:
+    content = _content(path)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise UserError(f"{path}: has changed since the data set was built; build it anew")
+    return content
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def tokens_of(dataset: TextDataSet) -> Tokens:
+    """What counts a data set's tokens."""
+    return dataset.maker.materials.tokens

@@ -1,0 +1,98 @@
+"""What makers of text samples share: materials, and hitting a length."""
+
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import msgspec
+
+from mmneedle.errors import UserError
+from mmneedle.texts.corpus import Corpus
+from mmneedle.texts.tokens import Tokens
+from mmneedle.types import TextSample, TextSetting
+
+Rule = Literal["all", "any"]
+"""all: the share of needles whose answer was given; any: 1 where one of them was."""
+
+
+class Materials(msgspec.Struct, frozen=True, dict=True):
+    """What samples are made of."""
+
+    seed: int
+    tokens: Tokens
+    text: str | None = None
+    """The haystack text, where the task takes one."""
+    file: Path | None = None
+    """A file of questions in a published format, where the task takes one."""
+    options: dict[str, str] = {}
+    """What else the task was told."""
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The haystack text, ready to be cut."""
+        if self.text is None:
+            raise UserError("this task needs a haystack text")
+        return Corpus(self.text, self.tokens)
+
+
+class Maker(Protocol):
+    """A text task: one class a module of tasks/."""
+
+    name: ClassVar[str]
+    rule: ClassVar[Rule]
+    needs_corpus: ClassVar[bool]
+    lengths: ClassVar[str]
+    """What a setting's length counts: tokens, pairs, documents."""
+    has_depth: ClassVar[bool]
+    """Whether its needle has a single place; else one setting a length."""
+    default_variants: ClassVar[tuple[str, ...]]
+    """Asked for where the user names none; "" is the task itself."""
+    materials: Materials
+
+    def __init__(self, materials: Materials) -> None: ...
+
+    def check(self, setting: TextSetting) -> None:
+        """See that samples of a setting can be made. Raises UserError, naming the way out."""
+        ...
+
+    def sample(self, setting: TextSetting, index: int) -> TextSample:
+        """Sample `index` of a setting: the same one every time."""
+        ...
+
+
+Built = tuple[str, int, dict[str, Any]]
+"""A prompt, how many tokens of it are the haystack's, its details."""
+_COUNTED = 4096
+"""Tokens up to which prompts are counted as a whole: beyond, seams are lost in one per cent."""
+
+
+def fitted(
+    materials: Materials, length: int, fixed: Iterable[str], build: Callable[[int], Built]
+) -> Built:
+    """A prompt of `length` tokens: as much haystack as the fixed parts leave room for.
+
+    Tokens of parts do not quite add up to those of the whole (words join at the seams). A long
+    text is not tokenised again for that; a short one is, and what it is off by is made good.
+
+    Args:
+        materials: their tokens count.
+        length: tokens of the whole.
+        fixed: what stands around or in the haystack whatever its length.
+        build: tokens of haystack -> a prompt.
+
+    Returns:
+        The prompt, its tokens, its details.
+    """
+    around = sum(materials.tokens.count(f" {part}") for part in fixed)
+    room = length - around
+    prompt, tokens, details = build(max(1, room))
+    if length > _COUNTED:
+        return prompt, tokens + around, details
+    for _ in range(3):
+        tokens = materials.tokens.count(prompt)
+        if abs(tokens - length) <= length * 0.004:
+            break
+        room += length - tokens
+        prompt, _, details = build(max(1, room))
+    return prompt, materials.tokens.count(prompt), details

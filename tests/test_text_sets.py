@@ -1,0 +1,228 @@
+"""Data sets of text needles: built, extended, asked over HTTP, scored; and wrong wishes."""
+
+import json
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+from chat_server import Ask, ChatServer, Reply
+from shell import Shell
+from text_sets import write_tokenizer
+
+from mmneedle.runlog import Run
+from mmneedle.texts.dataset import TextDataSet
+from mmneedle.texts.scoring import score_text, score_text_run
+from mmneedle.types import Response, TextSetting, read_setting, split_sample_id
+
+ONE = TextSetting("niah", 600, 500)
+
+
+def searching(ask: Ask) -> Reply:
+    """A model that searches the text for the thing it was asked about."""
+    text, _, question = ask.prompt.rpartition("\n\n")
+    asked = re.findall(r"(?:of|,|:) the ([a-z]+ [a-z]+)(?=[?,:])", question)
+    found = [re.findall(rf"number of the {thing} is (\d+)\.", text) for thing in asked]
+    assert asked and all(len(numbers) == 1 for numbers in found), question
+    return ask.answer(", ".join(numbers[0] for numbers in found))
+
+
+# --------------------------------------------------------------------------- as a user
+
+
+def test_from_the_recipe_to_the_scores(mmneedle: Shell, tmp_path: Path) -> None:
+    model = write_tokenizer(tmp_path / "model")
+    done = mmneedle(
+        "build-text", "set", "niah", "--lengths", "600,2k", "--depths", "0,50,100",
+        "--needles", "1,3", "--samples", 2, "--tokenizer", model,
+    )  # fmt: skip
+    assert (done.status, done.err) == (0, "")
+    assert "12 settings, 24 samples" in done.out
+    assert "approximate" not in done.out
+    with ChatServer(searching) as server:
+        done = mmneedle(
+            "run", "set", "--model", "openai/search", "--base-url", server.url, "--log", "run",
+            "--quiet",
+        )  # fmt: skip
+    assert done.status == 0, done.err
+    run = Run.open("run")
+    rows = score_text_run(run)
+    assert [(row.score, row.n, row.answered) for row in rows] == [(1.0, 2, 2)] * 12
+    assert {row.task for row in rows} == {"niah"}
+    printed = mmneedle("score", "run")
+    assert "600  100   100    100  6" in printed.out
+    as_json = json.loads(mmneedle("score", "run", "--json").out)
+    assert [row["length"] for row in as_json] == [row.length for row in rows]
+    assert {row["depth"] for row in as_json} == {0.0, 0.5, 1.0}
+
+
+def test_show_a_text(mmneedle: Shell) -> None:
+    mmneedle("build-text", "set", "niah", "--lengths", "600", "--depths", "50", "--samples", 2)
+    listed = mmneedle("show", "set")
+    assert "niah-l600-d500-k1: 2 samples" in listed.out
+    sample = TextDataSet.open("set").sample("niah-l600-d500-k1-000001")
+    shown = mmneedle("show", "set", sample.id)
+    assert shown.out.startswith(sample.prompt)
+    assert f"right answer: {sample.expected[0][0]}" in shown.out
+    told = json.loads(mmneedle("show", "set", sample.id, "--json").out)
+    assert told["prompt"] == sample.prompt
+    mmneedle("show", "set", sample.id, "--out", "here")
+    assert Path("here/prompt.txt").read_text() == sample.prompt
+
+
+def test_more_of_a_set_is_the_same_set(mmneedle: Shell, tmp_path: Path) -> None:
+    recipe = ("niah", "--depths", "0,100", "--samples")
+    mmneedle("build-text", "small", *recipe, 2, "--lengths", "600")
+    mmneedle("build-text", "large", *recipe, 5, "--lengths", "600,1k")
+    before = [s.prompt for s in TextDataSet.open("small").samples(TextSetting("niah", 600, 0))]
+    done = mmneedle("build-text", "small", *recipe, 5, "--lengths", "600,1k")
+    assert done.status == 0, done.err
+    small, large = TextDataSet.open("small"), TextDataSet.open("large")
+    assert small.fingerprint == large.fingerprint
+    assert small.settings == large.settings
+    for setting in large.settings:
+        assert list(small.samples(setting)) == list(large.samples(setting))
+    assert [s.prompt for s in small.samples(TextSetting("niah", 600, 0), 0, 2)] == before
+    done = mmneedle("build-text", "small", *recipe, 5, "--lengths", "600", "--seed", 1)
+    assert done.status == 2
+    assert "its seed is 0, now 1" in done.err
+
+
+def test_haystacks_from_a_folder_and_from_captions(mmneedle: Shell, tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for name in "ab":
+        (texts / f"{name}.txt").write_text(f"File {name} tells a tale. " * 400)
+    mmneedle("build-text", "set", "niah", "--lengths", "1k", "--depths", "50", "--texts", texts)
+    assert (
+        "tells a tale"
+        in next(TextDataSet.open("set").samples(TextSetting("niah", 1024, 500))).prompt
+    )
+    mmneedle(
+        "build", "images", "--source", "shapes", "--scenes", 60, "--settings", "1x2",
+        "--samples", 2, "--cell", 32, "--quiet",
+    )  # fmt: skip
+    done = mmneedle(
+        "build-text", "caps", "niah", "--lengths", "1k", "--depths", "50", "--captions", "images"
+    )
+    assert done.status == 0, done.err
+    prompt = next(TextDataSet.open("caps").samples(TextSetting("niah", 1024, 500))).prompt
+    assert "background." in prompt
+
+
+def test_image_verbs_say_what_a_text_run_is(mmneedle: Shell) -> None:
+    mmneedle("build-text", "set", "niah", "--lengths", "600", "--depths", "50", "--samples", 2)
+    done = mmneedle("run", "set", "--model", "baseline/oracle", "--log", "run", "--quiet")
+    assert done.status == 0, done.err
+    for verb in ("report", "leaderboard"):
+        done = mmneedle(verb, "run")
+        assert done.status == 2
+        assert "a run of the task niah" in done.err
+    done = mmneedle("score", "run", "--scorer", "paper")
+    assert done.status == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("niahh",), "no text task 'niahh'; there are .*niah"),
+        (("niah", "--lengths", "4q"), "--lengths takes numbers such as 512,4k"),
+        (("niah", "--lengths", "100"), "too short"),
+        (("niah", "--depths", "0,150"), "--depths takes per cent"),
+        (("niah", "--depths", "linear:1"), "--depths takes"),
+        (("niah", "--variants", "Keys 8"), "--variants takes names"),
+        (("niah", "--tokenizer", "nowhere"), "no tokenizer.json there"),
+        (("niah", "--tokenizer", "broken.json"), "is no tokenizer.json"),
+        (("niah", "--texts", "nowhere"), "no such file or folder"),
+        (("niah", "--texts", "binary.txt"), "is not UTF-8 text|holds binary"),
+        (("niah", "--texts", "empty"), "holds no .txt"),
+        (("niah", "--texts", "nul.txt"), "holds binary data"),
+        (("niah", "--texts", "a.txt", "--captions", "b"), "not both"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else None,
+)
+def test_wrong_wishes(mmneedle: Shell, words: tuple[str, ...], said: str) -> None:
+    Path("broken.json").write_text("{}")
+    Path("binary.txt").write_bytes(b"\xff\xfe\x00text")
+    Path("nul.txt").write_bytes(b"text\0text")
+    Path("a.txt").write_text("A text.")
+    Path("empty").mkdir()
+    done = mmneedle("build-text", "set", *words)
+    assert (done.status, done.out) == (2, "")
+    assert re.search(said, done.err), done.err
+    assert len(done.err.splitlines()) == 1
+    assert not Path("set/text.json").exists()
+
+
+def test_a_changed_corpus_is_found(mmneedle: Shell) -> None:
+    mmneedle("build-text", "set", "niah", "--lengths", "600", "--depths", "50", "--samples", 2)
+    corpus = Path("set/corpus.txt")
+    corpus.write_text(corpus.read_text().replace("baker", "Baker", 1))
+    done = mmneedle("run", "set", "--model", "baseline/oracle", "--log", "run", "--quiet")
+    assert done.status == 2
+    assert "has changed since the data set was built" in done.err
+
+
+def test_a_damaged_recipe_is_one_line(mmneedle: Shell) -> None:
+    mmneedle("build-text", "set", "niah", "--lengths", "600", "--depths", "50", "--samples", 2)
+    for content in (b"{}", b"[]", b"\xff", b'{"version": 9', b""):
+        Path("set/text.json").write_bytes(content)
+        done = mmneedle("show", "set")
+        assert done.status == 2
+        assert "text.json" in done.err and len(done.err.splitlines()) == 1
+
+
+# --------------------------------------------------------------------------- scores
+
+
+@pytest.mark.parametrize(
+    ("text", "given"),
+    [
+        ("1234567", True),
+        ("The number is 1234567.", True),
+        ("**1234567**", True),
+        ("91234567", False),
+        ("12345678", False),
+        ("1,234,567", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_a_number_is_given_or_not(text: str | None, given: bool) -> None:
+    found = score_text(ONE, (("1234567",),), Response("ok", text))
+    assert found is not None
+    assert (found.given, found.value) == ((given,), float(given))
+
+
+def test_needles_count_one_by_one_and_failures_do_not() -> None:
+    found = score_text(ONE, (("11",), ("22", "zwei"), ("33",)), Response("ok", "11, Zwei"))
+    assert found is not None
+    assert found.given == (True, True, False)
+    assert found.value == pytest.approx(2 / 3)
+    assert score_text(ONE, (("11",),), Response("timeout")) is None
+    assert score_text(ONE, (("11",),), Response("truncated", "11 and")) is not None
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [ONE, TextSetting("ruler.vt", 131072), TextSetting("keyvalue", 300, 1000, 4)],
+)
+def test_names_of_settings_read_back(setting: TextSetting) -> None:
+    assert read_setting(setting.name) == setting
+    assert split_sample_id(f"{setting.name}-000012") == (setting, 12)
+
+
+@pytest.mark.parametrize("name", ["niah-l1-d1", "N-l1-d1-k1", "niah-l1-d1-k1x", "n1-g2x2", "-l"])
+def test_other_names_are_none(name: str) -> None:
+    with pytest.raises(ValueError, match="not the name"):
+        read_setting(name)
+
+
+def test_an_image_runs_lines_stay_as_they_were(mmneedle: Shell) -> None:
+    mmneedle(
+        "build", "images", "--source", "shapes", "--scenes", 60, "--settings", "1x2",
+        "--samples", 2, "--cell", 32, "--quiet",
+    )  # fmt: skip
+    mmneedle("run", "images", "--model", "baseline/oracle", "--log", "run", "--quiet")
+    for line in Path("run/responses.jsonl").read_bytes().splitlines():
+        assert "expected" not in msgspec.json.decode(line)
