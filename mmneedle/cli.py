@@ -506,6 +506,22 @@ def score(
 
 
 @app.command()
+def findings(
+    runs: Runs,
+    scorer: Annotated[Scorer, typer.Option(help="Whose reading of the answers counts.")] = "robust",
+    as_json: Json = False,
+) -> None:
+    """Say what kind of mistakes each model makes, and whether chance explains them."""
+    from mmneedle.reports.hallucination.terminal import findings_json, findings_text
+
+    opened = _open_runs(runs)
+    if as_json:
+        _print_json(findings_json(opened, scorer))
+    else:
+        print(findings_text(opened, scorer))
+
+
+@app.command()
 def report(
     runs: Runs,
     out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),

@@ -276,7 +276,18 @@ def test_default_log_is_named_after_data_and_model(mmneedle: Shell, tmp_path: Pa
 
 
 def test_help_and_version(mmneedle: Shell) -> None:
-    for verb in ("build", "show", "run", "score", "leaderboard", "report", "fetch", "draw", "demo"):
+    for verb in (
+        "build",
+        "show",
+        "run",
+        "score",
+        "leaderboard",
+        "findings",
+        "report",
+        "fetch",
+        "draw",
+        "demo",
+    ):
         assert verb in mmneedle.ok("--help")
         assert "Usage" in mmneedle.ok(verb, "--help")
     assert mmneedle.ok("--version").startswith("mmneedle ")
