@@ -333,6 +333,10 @@ def run(
     batch_cancel: Annotated[
         bool, typer.Option("--batch-cancel", help="Give up the batches that are at the provider.")
     ] = False,
+    until_halfwidth: Annotated[
+        float | None,
+        typer.Option(help="Stop a setting once Exact and Existence are known to +- this: 0.02."),
+    ] = None,
     shard: Annotated[str | None, typer.Option(help="One part of the samples, such as 1/8.")] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Ask rejected requests again.")
@@ -400,6 +404,7 @@ def run(
         adapter_options={key: value for key, value in options.items() if value is not None},
         max_attempts=attempts,
         retry_failed=retry_failed,
+        until_halfwidth=until_halfwidth,
         quiet=quiet,
         **how,
     )
@@ -485,8 +490,10 @@ def score(
     """Score runs by setting and split: robust, and beside it the paper's string equality."""
     from mmneedle.reports.table import score_table
     from mmneedle.scoring import SCORERS, score_run, to_json
+    from mmneedle.stopping import sentences
 
     scorers: tuple[Scorer, ...] = (scorer,) if scorer else SCORERS
+    stops: list[str] = []
     if official is not None:
         from mmneedle.data.official import score_official
 
@@ -499,10 +506,13 @@ def score(
             text_verbs.score(opened, scorer, as_json=as_json)
             return
         rows = [row for run in opened for row in score_run(run, scorers)]
+        stops = [f"{run.folder}: {line}" for run in opened for line in sentences(run.header)]
     if as_json:
         _print_json(to_json(rows))
     else:
         print(score_table(rows))
+        for line in stops:
+            print(line)
 
 
 @app.command()

@@ -214,7 +214,7 @@ def why_not(one: RunHeader, other: RunHeader) -> str | None:
     if one.task != other.task:
         return f"they were asked in different tasks ({one.task} and {other.task})"
     common = one.plan.keys() & other.plan.keys()
-    if not any(_overlap(one.plan[name], other.plan[name]) for name in common):
+    if not any(_overlap(one.span(name), other.span(name)) for name in common):
         return (
             f"no sample was asked of both (asked: {_asked(one)}; and {_asked(other)}); "
             "run the same settings and --limit"
@@ -227,7 +227,8 @@ def _overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
 
 
 def _asked(header: RunHeader) -> str:
-    return ", ".join(f"{name} {start}-{stop}" for name, (start, stop) in header.plan.items())
+    spans = ((name, *header.span(name)) for name in header.plan)
+    return ", ".join(f"{name} {start}-{stop}" for name, start, stop in spans)
 
 
 def differences(names: Sequence[str], runs: Sequence[Run]) -> list[str]:
@@ -237,11 +238,17 @@ def differences(names: Sequence[str], runs: Sequence[Run]) -> list[str]:
     if len(set(cells)) > 1:
         told = "; ".join(f"{name} {cell}" for name, cell in zip(names, cells, strict=True))
         found.append(f"Cells were not sent at the same size: {told}.")
-    plans = [run.header.plan for run in runs]
+    plans = [{name: run.header.span(name) for name in run.header.plan} for run in runs]
     if any(plan != plans[0] for plan in plans):
         found.append(
             "The runs were not asked all the same samples: each pair is compared on those that "
             "both were asked."
+        )
+    ruled = [name for name, run in zip(names, runs, strict=True) if run.header.stopped]
+    if ruled:
+        found.append(
+            f"{', '.join(ruled)}: stopped by rule; intervals and p-values of differences take the "
+            "number of samples as fixed beforehand."
         )
     return found
 

@@ -18,6 +18,7 @@ from mmneedle.preflight import Preflight, preflight
 from mmneedle.runlog import Plan, Run, RunHeader, RunLog, environment
 from mmneedle.runner import RunSummary
 from mmneedle.stitching.dataset import DataSet
+from mmneedle.stopping import Watch, goes_on
 from mmneedle.tasks import open_task
 from mmneedle.tasks.grid import GridTask
 from mmneedle.texts.dataset import TextDataSet
@@ -48,6 +49,7 @@ def evaluate(
     max_cost: float | None = None,
     adapter_options: Mapping[str, Any] | None = None,
     batch: bool = False,
+    until_halfwidth: float | None = None,
     quiet: bool = False,
     **options: Any,
 ) -> RunSummary:
@@ -68,6 +70,8 @@ def evaluate(
         max_cost: US dollars that the run may cost, earlier commands included.
         adapter_options: see `adapters.create`.
         batch: ask by the provider's batch API.
+        until_halfwidth: ask a setting no further once its intervals are that narrow, 0..0.5
+            (`stopping.Watch`).
         quiet: show no progress.
         options: see `runner.Evaluation`, or `batching.BatchEvaluation`.
 
@@ -75,7 +79,12 @@ def evaluate(
         UserError: no such data set or model, a wrong key, a run folder that cannot be written;
             images that the provider is known to refuse; no price for `max_cost`.
     """
+    _check_rule(until_halfwidth, batch=batch, shard=shard)
     dataset, asked = open_asked(folder, task, resize)
+    if until_halfwidth is not None and isinstance(dataset, TextDataSet):
+        raise UserError(
+            f"{folder}: is a data set of texts, --until-halfwidth is about images; leave it out"
+        )
     plan = make_plan(dataset, limit, None if shapes is None else set(shapes))
     book = Book.open(limits)
     adapter = adapters.create(model, **adapter_options or {})
@@ -110,6 +119,11 @@ def evaluate(
             report(*_how_far(adapter.model, summary))
 
         ledger = open_ledger(opened, checked, max_cost, batch=batch)
+        if until_halfwidth is None:
+            goes_on(opened)
+        else:
+            again = bool(options.get("retry_failed"))
+            options["watch"] = Watch(opened, until_halfwidth, retry_failed=again)
         if api:
             options["ledger"] = ledger
             return batching.run(asked, dataset, adapter, api, opened, progress=show, **options)
@@ -133,6 +147,23 @@ def open_asked(
         raise UserError(f"{folder}: is a data set of texts; leave out {option}")
     texts = TextDataSet.open(folder)
     return texts, texts
+
+
+def _check_rule(halfwidth: float | None, *, batch: bool, shard: tuple[int, int]) -> None:
+    """See that a rule can stop this run. Raises UserError."""
+    if halfwidth is None:
+        return
+    if not 0 < halfwidth < 0.5:
+        raise UserError(
+            f"--until-halfwidth takes a share between 0 and 0.5, such as 0.02 for 2 points, "
+            f"not {halfwidth:g}"
+        )
+    for option, given in (("--batch", batch), ("--shard", shard[1] > 1)):
+        if given:
+            raise UserError(
+                f"--until-halfwidth looks at each answer before it asks on, which {option} does "
+                f"not: leave out {option}"
+            )
 
 
 def _inspect(

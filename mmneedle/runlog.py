@@ -59,6 +59,21 @@ FORMAT = 1
 # --------------------------------------------------------------------------- what is stored
 
 
+class Stop(msgspec.Struct, frozen=True, kw_only=True):
+    """A setting that a rule stopped before its plan's end (`run --until-halfwidth`)."""
+
+    end: int
+    """Samples with this index and beyond it are not asked; they are not missing answers."""
+    halfwidth: float
+    """What the half-widths of the confidence sequences had to reach."""
+    level: float
+    """Of confidence."""
+    rule: str
+    """Which confidence sequence (`statistics.sequential.RULE`)."""
+    at: str
+    """ISO 8601, UTC."""
+
+
 class RunHeader(msgspec.Struct, kw_only=True):
     """run.json: what is asked of whom."""
 
@@ -73,6 +88,8 @@ class RunHeader(msgspec.Struct, kw_only=True):
     """The adapter's fingerprint: all that shapes the answers, no secrets."""
     plan: Plan
     """Which samples the run asks, over all its shards."""
+    stopped: dict[str, Stop] = {}
+    """Setting name -> where a rule stopped it. Not part of the run's identity."""
     shard: tuple[int, int] = (1, 1)
     """Part k of n: the haystacks with number % n == k - 1, so that every part is balanced. Where
     samples have haystacks of their own, two neighbours, a positive and a negative, count as one."""
@@ -100,6 +117,11 @@ class RunHeader(msgspec.Struct, kw_only=True):
         for name, (start, stop) in self.plan.items():
             if not 0 <= start <= stop <= MOST_SAMPLES:
                 raise ValueError(f"samples {start} to {stop} of {name}")
+        for name, found in self.stopped.items():
+            if not 0 <= found.end <= MOST_SAMPLES:
+                raise ValueError(f"{name} stopped at sample {found.end}")
+            if not (0 < found.halfwidth < 0.5 and 0 < found.level < 1):
+                raise ValueError(f"{name} stopped at a half-width of {found.halfwidth}")
         if not 1 <= self.shard[0] <= self.shard[1]:
             raise ValueError(f"shard {self.shard[0]} of {self.shard[1]}")
         if self.questions < 1:
@@ -112,9 +134,16 @@ class RunHeader(msgspec.Struct, kw_only=True):
 
     def includes(self, setting: AnySetting | str, index: int) -> bool:
         """Whether the run asks this sample."""
-        start, stop = self.plan.get(_name(setting), (0, 0))
+        start, stop = self.span(setting)
         part, parts = self.shard
         return start <= index < stop and index // max(2, self.questions) % parts == part - 1
+
+    def span(self, setting: AnySetting | str) -> tuple[int, int]:
+        """[start, stop) of the sample indices that the run asks, up to where a rule stopped it."""
+        name = _name(setting)
+        start, stop = self.plan.get(name, (0, 0))
+        found = self.stopped.get(name)
+        return start, stop if found is None else max(start, min(stop, found.end))
 
     def haystack(self, index: int) -> int | None:
         """The number of the haystack that sample `index` of a setting shares; None: its own."""
@@ -127,7 +156,7 @@ class RunHeader(msgspec.Struct, kw_only=True):
 
     def asked(self, setting: AnySetting | str, positive: bool) -> int:
         """How many samples of a setting's positives or negatives the run asks."""
-        start, stop = self.plan.get(_name(setting), (0, 0))
+        start, stop = self.span(setting)
         first = start + (start % 2 == positive)  # positives have even indices
         return sum(self.includes(setting, index) for index in range(first, stop, 2))
 
@@ -247,6 +276,22 @@ class RunLog:
         except BaseException:
             os.close(self._file)
             raise
+
+    def set_stops(self, stopped: dict[str, Stop]) -> None:
+        """Write down which settings a rule has stopped, whole or not at all.
+
+        Raises UserError if that cannot be written.
+        """
+        if stopped != self.header.stopped:
+            header = msgspec.structs.replace(self.header, stopped=stopped)
+            try:
+                _write_header(self.folder, header)
+            except OSError as error:
+                raise UserError(
+                    f"{self.folder / 'run.json'}: cannot be written ({error.strerror}); finished "
+                    "answers are safe, the same command goes on from there"
+                ) from error
+            self.header = header
 
     def status(self, setting: AnySetting | str, index: int) -> Status | None:
         """How a sample stands: its final status, else that of its last attempt, else None."""
@@ -390,8 +435,14 @@ def _merge_header(folder: Path, new: RunHeader) -> RunHeader:
             prices=new.prices or old.prices,
         )
     if merged != old:
-        write_whole(path, msgspec.json.format(msgspec.json.encode(merged), indent=2) + b"\n")
+        _write_header(folder, merged)
     return merged
+
+
+def _write_header(folder: Path, header: RunHeader) -> None:
+    """Write run.json. Raises OSError."""
+    content = msgspec.json.format(msgspec.json.encode(header), indent=2) + b"\n"
+    write_whole(folder / "run.json", content)
 
 
 def _differences(old: RunHeader, new: RunHeader) -> Iterator[tuple[str, Any, Any]]:

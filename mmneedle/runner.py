@@ -23,6 +23,7 @@ from mmneedle.ledger import Ledger
 from mmneedle.order import Order
 from mmneedle.pacing import Backoff, Gate, Rate
 from mmneedle.runlog import FINAL, Record, RunLog, now, request_digest
+from mmneedle.stopping import Watch
 from mmneedle.types import (
     ANSWERED,
     RETRYABLE,
@@ -65,6 +66,8 @@ class RunSummary(msgspec.Struct):
     """Why it ended before its time, and how to go on."""
     errors: dict[str, str] = {}
     """What the last failed attempt with each status said."""
+    rules: tuple[str, ...] = ()
+    """A sentence for each setting that a rule stopped or looked at, at the end."""
     spending: Spending | None = None
     """Tokens and money of the whole run, earlier commands included; None where nobody counts."""
 
@@ -94,6 +97,7 @@ class RunSummary(msgspec.Struct):
             yield "rejected requests are asked again with --retry-failed"
         if "truncated" in self.by_status:
             yield "cut-off answers count as wrong: raise --max-tokens and name another --log"
+        yield from self.rules
         if self.stopped:
             yield self.stopped
 
@@ -133,6 +137,7 @@ class Evaluation:
         retry_failed: bool = False,
         ledger: Ledger | None = None,
         progress: Progress | None = None,
+        watch: Watch | None = None,
     ) -> None:
         """Prepare a pass.
 
@@ -152,6 +157,7 @@ class Evaluation:
             ledger: counts what is spent, and lets no request out that would pass its limit.
             progress: called when a sample is done with, whatever came of it, and when an attempt
                 failed.
+            watch: stops settings by its rule.
         """
         self.task, self.dataset, self.adapter, self.log = task, dataset, adapter, log
         self.timeout, self.max_attempts, self.deadline = timeout, max_attempts, deadline
@@ -159,6 +165,7 @@ class Evaluation:
         self.max_connections, self.retry_failed = max_connections, retry_failed
         self.backoff = backoff or Backoff()
         self.progress = progress or (lambda summary: None)
+        self.watch = watch
         self.gate = Gate(max_connections)
         self.requests = Rate(rpm) if rpm else None
         self.tokens = Rate(tpm) if tpm else None
@@ -190,6 +197,7 @@ class Evaluation:
         if error:
             raise error
         self.summary.seconds = time.monotonic() - began
+        self.summary.rules = tuple(self.watch.sentences()) if self.watch else ()
         return self.summary
 
     def interrupt(self) -> None:
@@ -224,7 +232,9 @@ class Evaluation:
         """One of the workers that share the stream of samples."""
         while sample := await order.take():
             try:
-                await self._ask(sample)
+                if self._begun(sample):
+                    await self._ask(sample)
+                    self._look(sample)
             except UserError as error:  # the others' requests in flight are still taken in
                 self.error = self.error or error
                 self._stop(str(error))
@@ -232,6 +242,22 @@ class Evaluation:
             self.progress(self.summary)
             if self.summary.stopped:
                 return
+
+    def _begun(self, sample: Sample) -> bool:
+        """Whether to ask a sample; a rule may have stopped its setting since it was chosen."""
+        setting, index = split_sample_id(sample.id)
+        if not self.log.header.includes(setting, index):
+            return False
+        if self.watch:
+            self.watch.begin(setting, index)
+        return True
+
+    def _look(self, sample: Sample) -> None:
+        """Let the rule take a sample in that is done with; it may stop the sample's setting."""
+        if self.watch:
+            before = self.watch.asked(sample.setting)
+            if self.watch.done(*split_sample_id(sample.id)):
+                self.summary.asked -= before - self.watch.asked(sample.setting)
 
     async def _ask(self, sample: Sample) -> None:
         """Ask until there is a final response, or no more attempt is due."""
@@ -300,6 +326,8 @@ class Evaluation:
             before = self._status(sample)
             await self.log.append(record)
             self.ledger.add(sample.setting, response)
+            if self.watch:
+                self.watch.note(record)
         finally:
             self.in_flight.discard(me)
         self.summary.replace(before, self._status(sample))
@@ -394,7 +422,7 @@ class Evaluation:
 def asked(log: RunLog) -> Iterator[tuple[str, int, Status | None]]:
     """(setting, index, how it stands) of every sample that this time is asked for."""
     for name, (start, stop) in log.plan.items():
-        for index in range(start, stop):
+        for index in range(start, min(stop, log.header.span(name)[1])):
             if log.header.includes(name, index):
                 yield name, index, log.status(name, index)
 
@@ -410,6 +438,8 @@ def chosen(log: RunLog, dataset: Samples, wanted: Callable[[str, int], bool]) ->
     for name, (start, stop) in log.plan.items():
         stream = dataset.samples(read_setting(name), start, stop)
         for index, sample in enumerate(stream, start):
+            if index >= log.header.span(name)[1]:
+                break  # a rule has stopped it
             if log.header.includes(name, index) and wanted(name, index):
                 yield sample
 

@@ -15,7 +15,7 @@ import msgspec
 from mmneedle.answers import is_refusal, read_paper, read_robust
 from mmneedle.costs import Spending
 from mmneedle.reading import UNPARSED
-from mmneedle.runlog import Run
+from mmneedle.runlog import Run, Stop
 from mmneedle.statistics import clustered, wilson
 from mmneedle.types import (
     ANSWERED,
@@ -215,13 +215,17 @@ class Row(msgspec.Struct, kw_only=True):
     effective_cell: str | None = None
     """Pixels a side of a cell as the model gets it, "unknown" where that is not documented; None
     where the model looks at no images or the run does not say."""
-    interval_method: Literal["wilson", "cluster_bootstrap"] = "wilson"
+    interval_method: Literal["wilson", "cluster_bootstrap", "confidence_sequence"] = "wilson"
     """wilson: Wilson's; needles of a sample are taken as independent. cluster_bootstrap: questions
-    that share a haystack may be alike (`statistics.clustered`)."""
+    that share a haystack may be alike (`statistics.clustered`). confidence_sequence: a rule has
+    stopped the setting, the interval holds whenever that was (`statistics.sequential`)."""
     clusters: int | None = None
     """Haystacks that the answered samples ask about; None: as many as samples."""
     spent: dict[str, float | None] = {}
     """Tokens and US dollars of all attempts at these samples; empty: none were counted."""
+    stopped: dict[str, float] = {}
+    """Where a rule has stopped the setting: the `halfwidth` that it was to reach, 0..1, and the
+    samples of both splits that were `planned`. Empty: none has."""
 
     @property
     def setting(self) -> Setting:
@@ -245,7 +249,11 @@ class Tally:
             counts.add(setting, truth, response, scorer, haystack)
 
     def rows(
-        self, model: str, task: str, asked: Mapping[tuple[Setting, bool], int] | None = None
+        self,
+        model: str,
+        task: str,
+        asked: Mapping[tuple[Setting, bool], int] | None = None,
+        stopped: Mapping[str, Stop] | None = None,
     ) -> list[Row]:
         """A row for each setting, split (positives first) and scorer.
 
@@ -254,12 +262,21 @@ class Tally:
             task: the rows' task.
             asked: how many samples were asked of a setting's positives (True) or negatives
                 (False), in the order that the rows shall have; without it, those counted.
+            stopped: settings, by name, that a rule has stopped.
         """
         if asked is None:
             order = sorted(self._counts, key=lambda key: (key[0], not key[1]))
             asked = {key: max(one.seen for one in self._counts[key].values()) for key in order}
         return [
-            counts.row(setting, positive, scorer, max(n, counts.seen), model, task)
+            counts.row(
+                setting,
+                positive,
+                scorer,
+                max(n, counts.seen),
+                model,
+                task,
+                (stopped or {}).get(setting.name),
+            )
             for (setting, positive), n in asked.items()
             if n
             for scorer, counts in self._of(setting, positive).items()
@@ -311,7 +328,14 @@ class _Counts:
                     part[1][metric] += of
 
     def row(
-        self, setting: Setting, positive: bool, scorer: Scorer, asked: int, model: str, task: str
+        self,
+        setting: Setting,
+        positive: bool,
+        scorer: Scorer,
+        asked: int,
+        model: str,
+        task: str,
+        stop: Stop | None = None,
     ) -> Row:
         row = Row(
             model=model,
@@ -338,16 +362,32 @@ class _Counts:
             row.bounds[metric] = (hits / (of + unanswered), (hits + unanswered) / (of + unanswered))
             if of:
                 setattr(row, metric, hits / of)
-                row.interval[metric] = self._interval(metric)
+                row.interval[metric] = self._interval(metric, stop)
         if self.parts:
             row.interval_method, row.clusters = "cluster_bootstrap", len(self.parts)
+        if stop is not None:
+            row.interval_method = "confidence_sequence"
         return row
 
-    def _interval(self, metric: str) -> tuple[float, float]:
+    def _interval(self, metric: str, stop: Stop | None) -> tuple[float, float]:
+        if stop is not None:
+            return self._anytime(metric, stop)
         if not self.parts:
             return wilson(self.hits[metric], self.of[metric])
         parts = [self.parts[haystack] for haystack in sorted(self.parts)]
         return clustered([hits[metric] for hits, _ in parts], [of[metric] for _, of in parts])
+
+    def _anytime(self, metric: str, stop: Stop) -> tuple[float, float]:
+        """Of units in 0..1: haystacks, or samples; of several needles, a sample's share."""
+        from mmneedle.statistics.sequential import anytime_interval  # not for every run
+
+        hits, of = self.hits[metric], self.of[metric]
+        each = of / self.answered  # needles a sample for "all_index", else 1
+        units = [(1.0, hits / each), (0.0, (of - hits) / each)]
+        if self.parts:
+            pairs = [(own[metric], every[metric]) for own, every in self.parts.values()]
+            units = [(right / count, 1.0) for right, count in pairs if count]
+        return anytime_interval(units, stop.halfwidth, stop.level)
 
 
 def _defined(setting: Setting, positive: bool) -> tuple[str, ...]:
@@ -368,8 +408,13 @@ def score_run(run: Run, scorers: Iterable[str] = SCORERS) -> list[Row]:
         for setting in map(Setting.parse, run.header.plan)
         for positive in (True, False)
     }
-    rows = tally.rows(run.header.model, run.header.task, asked)
+    stopped = run.header.stopped
+    rows = tally.rows(run.header.model, run.header.task, asked, stopped)
     for row in rows:
+        if row.setting.name in stopped:
+            start, stop = run.header.plan[row.setting.name]
+            halfwidth = stopped[row.setting.name].halfwidth
+            row.stopped = {"halfwidth": halfwidth, "planned": stop - start}
         row.run, row.dataset = str(run.folder), run.header.dataset_fingerprint
         row.effective_cell = run.header.cell_text(row.setting)
     _add_spent(rows, run)

@@ -1,6 +1,5 @@
 """niah: one answer, where the record says, at the length and depth that were asked for."""
 
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -312,6 +312,7 @@ def fake_run(setting, texts, plan, statuses=None, questions=1, usage=None):
         cell_text=lambda at: "96",
         haystack=lambda index: index // questions if questions > 1 else None,
         prices=None,
+        stopped={},
     )
     return SimpleNamespace(
         header=header,

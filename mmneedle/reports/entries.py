@@ -69,6 +69,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens and money of all attempts at these samples; None: nothing was counted."""
     clusters: int | None = None
     """Haystacks that the answered samples share; None: as many as samples, or not known."""
+    stopped: dict[str, float] = {}
+    """Where a rule has stopped the setting (`scoring.Row.stopped`)."""
     printed: dict[str, str] = {}
     """Published figures as printed, in per cent."""
     repeat: bool = False
@@ -151,7 +153,7 @@ def run_entries(run: Run, name: str, scorers: Sequence[str]) -> Iterator[Entry]:
             scorer=row.scorer,
             n=row.n,
             answered=row.answered,
-            samples=run.header.plan.get(setting.name),
+            samples=run.header.span(setting),
             figures={metric: getattr(row, metric) for metric in METRICS},
             interval=dict(row.interval),
             bounds=dict(row.bounds),
@@ -161,6 +163,7 @@ def run_entries(run: Run, name: str, scorers: Sequence[str]) -> Iterator[Entry]:
             resized=run.header.resize is not None,
             spending=msgspec.convert(row.spent, Spending) if row.spent else None,
             clusters=row.clusters,
+            stopped=row.stopped,
         )
 
 

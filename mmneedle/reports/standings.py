@@ -265,11 +265,14 @@ def _notes(
     ]
     if reaches and lines[0].origin == "run":
         shared = any(entry.clusters for _, _, cell in cells for entry in cell.entries)
+        ruled = any(entry.stopped for _, _, cell in cells for entry in cell.entries)
+        kind = "" if ruled else "cluster bootstrap " if shared else "Wilson "
         yield (
-            f"The 95 % {'cluster bootstrap' if shared else 'Wilson'} intervals of Exact reach at "
-            f"most {100 * max(reaches):.1f} points from the score."
+            f"The 95 % {kind}intervals of Exact reach at most {100 * max(reaches):.1f} points from "
+            "the score."
         )
     yield from _shared(cells)
+    yield from _stopped(lines)
     if any(entry.effective_cell for _, _, cell in cells for entry in cell.entries):
         text = "px beside Exact: the side of a cell as the model gets it, "
         if lines[0].origin == "published":
@@ -328,6 +331,30 @@ def _shared(cells: Sequence[tuple[Line, Setting, Cell]]) -> Iterator[str]:
             f"Questions share haystacks: the answers of a row and setting stand on {span} of them, "
             "and intervals take these as the independent trials."
         )
+
+
+def _stopped(lines: Sequence[Line]) -> Iterator[str]:
+    """Which settings a rule has stopped, and what their intervals are."""
+    for line in lines:
+        found = {
+            setting: entry.stopped
+            for setting, cell in line.cells.items()
+            for entry in cell.entries
+            if entry.stopped
+        }
+        if found:
+            widths = {100 * stop["halfwidth"] for stop in found.values()}
+            told = " or ".join(f"{width:g}" for width in sorted(widths))
+            each = ", ".join(
+                f"{label(setting)} after {sum(entry.n for entry in line.cells[setting].entries):,} "
+                f"of {stop['planned']:,.0f} samples"
+                for setting, stop in found.items()
+            )
+            yield (
+                f"{line.label} was stopped by rule, once Exact and Existence on negatives were "
+                f"known to ±{told} points: {each}. Its intervals there are confidence sequences, "
+                "which hold whenever one stops."
+            )
 
 
 def _spent(lines: Sequence[Line]) -> Iterator[str]:
