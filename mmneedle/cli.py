@@ -15,6 +15,7 @@ import typer
 from mmneedle import (
     __version__,
     arguments,
+    figure_verbs,
     leaderboard_verbs,
     statistics_verbs,
     text_verbs,
@@ -539,11 +540,26 @@ def report(
         list[Path] | None,
         typer.Option(help="Data set folder, where it is not where the run saw it."),
     ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Write figures for papers to this folder too.")
+    ] = None,
+    columns: figure_verbs.Columns = 2,
+    width: figure_verbs.Width = None,
+    formats: figure_verbs.Formats = "pdf,png",
+    published: figure_verbs.Published = False,
 ) -> None:
     """Write one self-contained HTML page: scores, where it looks, and samples to look at."""
     from mmneedle.reports.html import missing_datasets, write_report
 
     opened = _open_runs(runs)
+    if figures is not None:
+        from mmneedle.reports.figures import write_figures
+
+        chosen = figure_verbs.read_formats(formats)
+        files = write_figures(
+            opened, figures, columns=columns, width=width, formats=chosen, published=published
+        )
+        print(f"{figures}: {len(files)} files, captions.md says what they show")
     path = write_report(opened, out, datasets=data or ())
     for line in missing_datasets(opened, data or ()):
         print(f"mmneedle: {line} (--data DIR names another place)", file=sys.stderr)
@@ -554,6 +570,7 @@ statistics_verbs.add(app)
 leaderboard_verbs.add(app)
 viewer_verb.add(app)
 text_verbs.add(app)
+figure_verbs.add(app)
 
 
 def _open_runs(paths: list[Path] | None, *, textual: bool | None = False) -> "list[Run]":

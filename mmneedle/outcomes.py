@@ -68,6 +68,8 @@ class Outcomes(msgspec.Struct, frozen=True):
     """ln P(the answer begins with "-1"); NaN where the engine did not tell."""
     latency: NDArray[np.float32]
     """Seconds; NaN where not known."""
+    input_tokens: NDArray[np.float64]
+    """Of the attempt that counts, as the provider counted them; NaN where it did not say."""
     length: NDArray[np.int64]
     """Characters of the answer."""
     truth: NDArray[np.int16]
@@ -141,6 +143,7 @@ class Columns:
             "ambiguity": np.full(n, np.nan, np.float32),
             "absent_logprob": np.full(n, np.nan, np.float32),
             "latency": np.full(n, np.nan, np.float32),
+            "input_tokens": np.full(n, np.nan, np.float64),
             "length": np.zeros(n, np.int64),
             "truth": np.full((n, k, 3), NOWHERE, np.int16),
             "place": np.full(n, -1, np.int64),
@@ -171,6 +174,7 @@ class Columns:
             ("ambiguity", record.ambiguity),
             ("absent_logprob", response.absent_logprob),
             ("latency", response.latency),
+            ("input_tokens", response.usage and response.usage.input_tokens),
             ("length", len(response.text or "")),
             ("place", place),
             ("part", part),

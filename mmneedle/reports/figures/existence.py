@@ -1,0 +1,312 @@
+"""Existence: the plane of hits and false alarms, kinds of error, and calibration."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from mmneedle.reports.figures import layout, measures, style
+from mmneedle.reports.figures.layout import Legend, Pen
+from mmneedle.reports.figures.measures import Datum, Share
+from mmneedle.reports.figures.subjects import Source, Subject, settings_of
+from mmneedle.reports.panels import KINDS, named
+from mmneedle.scoring import Scorer
+from mmneedle.types import Setting
+
+ISO_J = (0.25, 0.5, 0.75)
+"""Youden's J at which a line is drawn."""
+
+# Colour and hatch of each ending: told apart by either alone.
+_LOOKS = {
+    "right": ("#D9D9D9", ""),
+    "wrong_cell": ("#56B4E9", ""),
+    "wrong_image": ("#0072B2", "////"),
+    "out_of_range": ("#CC79A7", "xxxx"),
+    "missed": ("#F0E442", "...."),
+    "hallucinated": ("#D55E00", "\\\\\\\\"),
+    "unparsed": ("#8C8C8C", "||||"),
+    "refused": ("#1A1A1A", ""),
+    "no_answer": ("#FFFFFF", "----"),
+}
+
+
+# --------------------------------------------------------------------------- the plane
+
+
+def existence_plane(
+    runs: Source | Sequence[Source],
+    *,
+    setting: Setting | str | None = None,
+    published: bool = False,
+    scorer: Scorer = "robust",
+    width: float = style.COLUMNS[2],
+    few: int = style.FEW,
+    ax: Axes | None = None,
+) -> Figure:
+    """Sensitivity against false alarms (1 - specificity), with lines of equal Youden's J.
+
+    A panel for each setting, a point for each subject, with the 95 % interval of either. A model
+    that answers without looking lies on the dotted diagonal (with one needle).
+
+    Args:
+        runs: folders, opened runs or subjects.
+        setting: only this one.
+        published: whether the paper's rows stand beside.
+        scorer: of runs; published rows have the paper's.
+        width: of the figure, in inches.
+        few: points of fewer samples on either axis are pale.
+        ax: draw here instead of into a figure of our own; then one setting only.
+
+    Raises:
+        UserError: no run has both positives and negatives.
+    """
+    chosen = layout.opened(runs, published)
+    settings = layout.one_setting(chosen, setting, ax)
+    rows = measures.existence(chosen, settings, scorer)
+    settings = [one for one in settings if any(pair(rows, s.label, one) for s in chosen)]
+    if not settings:
+        raise layout.nothing("no run has answers to both positives and negatives")
+    pens, names = layout.pens(chosen), layout.legend_names(chosen, width)
+    with layout.look(ax):
+        handles = [layout.handle(pens[s.label], names[s.label]) for s in chosen]
+        for entry in handles:
+            entry.set_linestyle("none")
+        handles.append(layout.chance_handle("answers without looking"))
+        legend = Legend.of(handles, width)
+        made = layout.canvas(
+            ax, width, len(settings), panel=1.45, aspect=0.94, legend=legend.height
+        )
+        for panel, one in zip(made.axes, settings, strict=True):
+            if made.own:
+                layout.title(panel, named(one))
+            _plane(panel)
+            for subject in chosen:
+                found = pair(rows, subject.label, one)
+                if found is not None:
+                    _cross(panel, *found, pens[subject.label], subject, few)
+        layout.axis_labels(made, "False alarms: 1 − specificity (%)", "Sensitivity (%)")
+        legend.draw(made)
+    return made.figure
+
+
+def pair(rows: Sequence[Datum], label: str, setting: Setting) -> tuple[Share, Share] | None:
+    """(false alarms, sensitivity) of a subject on a setting; None where one is not defined."""
+    found = {row.metric: row.share for row in layout.select(rows, label, setting)}
+    alarms, hits = found.get("false_alarms"), found.get("sensitivity")
+    if alarms is None or hits is None or alarms.value is None or hits.value is None:
+        return None
+    return alarms, hits
+
+
+def _plane(panel: Axes) -> None:
+    layout.per_cent(panel, x=True)
+    panel.grid(False)
+    panel.set_aspect("equal")
+    panel.plot([0, 100], [0, 100], ":", color=style.QUIET, linewidth=1.0, label="chance")
+    for level in ISO_J:
+        at = 100 * level
+        panel.plot([0, 100 - at], [at, 100], color="#cfcfcf", linewidth=0.6, label=f"J = {level}")
+        panel.annotate(
+            f"J = {level:g}".replace("0.", "."),
+            (2, at + 2),
+            xytext=(1, -1),
+            textcoords="offset points",
+            ha="left",
+            va="top",
+            rotation=45,
+            rotation_mode="anchor",
+            color="#767676",
+            fontsize=style.SIZE,
+            zorder=0.9,
+        )
+
+
+def _cross(panel: Axes, alarms: Share, hits: Share, pen: Pen, subject: Subject, few: int) -> None:
+    """A point with its intervals."""
+    assert alarms.value is not None and hits.value is not None
+    x, y = 100 * alarms.value, 100 * hits.value
+    alpha = 0.35 if min(alarms.n, hits.n) < few else 1.0
+    if alarms.low is not None and alarms.high is not None:
+        panel.hlines(y, 100 * alarms.low, 100 * alarms.high, color=pen.colour, lw=0.7, alpha=alpha)
+    if hits.low is not None and hits.high is not None:
+        panel.vlines(x, 100 * hits.low, 100 * hits.high, color=pen.colour, lw=0.7, alpha=alpha)
+    panel.plot(
+        [x],
+        [y],
+        linestyle="none",
+        marker=pen.marker,
+        color=pen.colour,
+        markeredgecolor="white",
+        markeredgewidth=0.4,
+        markersize=4.6,
+        alpha=alpha,
+        label=subject.label,
+        zorder=4,
+        clip_on=False,
+    )
+
+
+# --------------------------------------------------------------------------- kinds of error
+
+
+def error_bars(
+    runs: Source | Sequence[Source],
+    *,
+    scorer: Scorer = "robust",
+    width: float = style.COLUMNS[2],
+) -> Figure:
+    """How questions end, as bars of 100 % cut by kind: positives left, negatives right.
+
+    A block for each setting, a bar for each run; with several needles each needle counts.
+    Unanswered ones have a segment of their own.
+
+    Args:
+        runs: folders, opened runs or subjects.
+        scorer: "robust" or "paper".
+        width: of the figure, in inches.
+
+    Raises:
+        UserError: no run has a sample.
+    """
+    chosen = [subject for subject in layout.opened(runs) if not subject.published]
+    rows = measures.endings(chosen, settings_of(chosen), scorer)
+    if not rows:
+        raise layout.nothing("no run has a sample")
+    kinds = [
+        kind
+        for kind in _LOOKS
+        if any(row.at["kind"] == kind and row.share.n and row.share.hits for row in rows)
+    ]
+    alone = len(chosen) == 1  # then a bar is called by its setting
+    lines = [line for line in bar_lines(chosen, rows) if not alone or line[0] is not None]
+    names = style.fitted([subject.label for subject in chosen], 0.3 * width)
+    with style.styled():
+        legend = Legend.of([_patch(kind) for kind in kinds], width)
+        height = bars_height(len(lines)) + legend.height
+        figure = style.new_figure(width, height)
+        panels = figure.subplots(1, 2, sharey=True)
+        for panel, split in zip(panels, ("positive", "negative"), strict=True):
+            for y, (label, setting) in enumerate(lines):
+                if label is not None:
+                    _bar(panel, y, _of_split(rows, label, setting, split), kinds)
+            layout.title(panel, f"{split.capitalize()}s")
+            panel.set_xlim(0, 100)
+            panel.set_xticks([0, 50, 100], ["0", "50", "100"])
+            panel.spines["left"].set_visible(False)
+            panel.tick_params(axis="y", length=0)
+        panels[0].set_yticks(
+            range(len(lines)),
+            [named(s) if a is None or alone else names[a] for a, s in lines],
+        )
+        panels[0].set_ylim(len(lines) - 0.4, -0.6)
+        for (label, _), text in zip(lines, panels[0].get_yticklabels(), strict=True):
+            style.plain(text)
+            text.set_fontweight("bold" if label is None else "normal")
+        figure.supxlabel("Share of needles asked (%)", fontsize=style.SIZE + 0.5)
+        legend.draw(layout.Canvas(figure, list(panels), True, width / 2))
+    return figure
+
+
+def bars_height(lines: int) -> float:
+    """Inches of a figure of error bars, its legend left out."""
+    return 0.62 + 0.155 * lines
+
+
+def bar_lines(chosen: Sequence[Subject], rows: Sequence[Datum]) -> list[tuple[str | None, Setting]]:
+    """What stands on each line: (label, setting) of a bar, or (None, setting): a heading."""
+    lines: list[tuple[str | None, Setting]] = []
+    for setting in sorted(layout.drawable(rows), key=lambda s: (s.needles, s.images, s.cells)):
+        lines.append((None, setting))
+        lines += [(s.label, setting) for s in chosen if layout.select(rows, s.label, setting)]
+    return lines
+
+
+def _of_split(rows: Sequence[Datum], label: str, setting: Setting, split: str) -> dict[str, float]:
+    """Per cent by kind."""
+    return {
+        str(row.at["kind"]): 100 * row.share.value
+        for row in layout.select(rows, label, setting)
+        if row.at["split"] == split and row.share.value is not None
+    }
+
+
+def _bar(panel: Axes, y: int, parts: dict[str, float], kinds: Sequence[str]) -> None:
+    start = 0.0
+    for kind in kinds:
+        size = parts.get(kind, 0.0)
+        if size:
+            colour, hatch = _LOOKS[kind]
+            bars = panel.barh(
+                y,
+                size,
+                left=start,
+                height=0.78,
+                color=colour,
+                hatch=hatch,
+                edgecolor="black",
+                linewidth=0.3,
+            )
+            for one in bars:
+                one.set_label(kind)
+        start += size
+
+
+def _patch(kind: str) -> Patch:
+    colour, hatch = _LOOKS[kind]
+    return Patch(facecolor=colour, hatch=hatch, edgecolor="black", linewidth=0.3, label=KINDS[kind])
+
+
+# --------------------------------------------------------------------------- calibration
+
+
+def calibration(
+    runs: Source | Sequence[Source],
+    *,
+    setting: Setting | str | None = None,
+    width: float = style.COLUMNS[2],
+    few: int = style.FEW,
+    ax: Axes | None = None,
+) -> Figure:
+    """Reliability: how often the needle is absent, by the probability that the model gave to "-1".
+
+    Needs runs whose engine told it (`--logprobs`) and one needle. A calibrated model lies on the
+    dotted diagonal. Arguments as for `existence_plane`.
+
+    Raises:
+        UserError: no run has log-probabilities.
+    """
+    chosen = [subject for subject in layout.opened(runs) if not subject.published]
+    settings = layout.one_setting(chosen, setting, ax)
+    rows = measures.reliability(chosen, settings)
+    if not rows:
+        raise layout.nothing(
+            "no run with one needle has log-probabilities (run with --logprobs, where the model "
+            "has them)"
+        )
+    settings = layout.drawable(rows)
+    chosen = [subject for subject in chosen if layout.select(rows, subject.label)]
+    pens, names = layout.pens(chosen), layout.legend_names(chosen, width)
+    with layout.look(ax):
+        handles = [layout.handle(pens[s.label], names[s.label]) for s in chosen]
+        handles.append(layout.chance_handle("calibrated"))
+        legend = Legend.of(handles, width)
+        made = layout.canvas(
+            ax, width, len(settings), panel=1.45, aspect=0.94, legend=legend.height
+        )
+        for panel, one in zip(made.axes, settings, strict=True):
+            if made.own:
+                layout.title(panel, named(one))
+            layout.per_cent(panel, x=True)
+            panel.set_aspect("equal")
+            panel.plot([0, 100], [0, 100], ":", color=style.QUIET, lw=1.0, label="calibrated")
+            for subject in chosen:
+                mine = layout.select(rows, subject.label, one)
+                if mine:
+                    xs = [100 * float(row.at["mean_probability"] or 0) for row in mine]
+                    shares = [row.share for row in mine]
+                    pen = pens[subject.label]
+                    layout.series(panel, xs, shares, pen, subject.label, few=few)
+        layout.axis_labels(made, "Probability given to “−1” (%)", "Needle absent (%)")
+        legend.draw(made)
+    return made.figure

@@ -1,0 +1,105 @@
+"""What figures are about: runs read once, and the paper's rows beside them."""
+
+import os
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from mmneedle.outcomes import Outcomes, outcomes
+from mmneedle.reports import published as paper
+from mmneedle.reports.entries import run_names
+from mmneedle.reports.standings import labels
+from mmneedle.runlog import Run, open_runs
+from mmneedle.types import Setting
+
+MARK = "†"
+"""Stands behind the names of published rows."""
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """One line of a figure: a run's outcomes, or a model of the paper."""
+
+    label: str
+    """What readers see: unique among the subjects of a figure."""
+    model: str
+    run: str | None = None
+    """The run folder's name; None for published rows."""
+    dataset: str | None = None
+    """The data set's fingerprint; None for published rows."""
+    tables: dict[Setting, Outcomes] = {}
+    """Empty for published rows."""
+    printed: dict[Setting, dict[tuple[str, str], paper.Figure]] = {}
+    """The paper's figures by (split, metric); empty for runs."""
+
+    @property
+    def published(self) -> bool:
+        """Whether it is the paper's."""
+        return self.run is None
+
+    @property
+    def settings(self) -> list[Setting]:
+        """Those that it has."""
+        return list(self.tables or self.printed)
+
+
+Source = Run | Subject | Path | str
+"""A run's folder, an opened run, or what `subjects` made of one."""
+
+
+def subjects(runs: Source | Iterable[Source], *, published: bool = False) -> list[Subject]:
+    """Read runs, each once: what every figure function takes in place of the runs themselves.
+
+    Args:
+        runs: folders or opened runs; parts (shards) of one run count as one where all are given
+            as folders. Subjects pass through.
+        published: add the paper's rows on the settings that the runs have.
+
+    Raises:
+        UserError: a folder is no run.
+    """
+    given = [runs] if isinstance(runs, (Run, Subject, str, os.PathLike)) else list(runs)
+    done = [item for item in given if isinstance(item, Subject)]
+    opened = open_runs([Path(item) for item in given if isinstance(item, (str, os.PathLike))])
+    opened += [item for item in given if isinstance(item, Run)]
+    names = run_names(opened)
+    shown = labels(zip((run.header.model for run in opened), names, strict=True))
+    done += [
+        Subject(
+            label=shown[run.header.model, name],
+            model=run.header.model,
+            run=name,
+            dataset=run.header.dataset_fingerprint,
+            tables=outcomes(run),
+        )
+        for run, name in zip(opened, names, strict=True)
+    ]
+    if published:
+        wanted = {setting for subject in done for setting in subject.settings}
+        done += [found for one in _paper() if (found := _only(one, wanted)) is not None]
+    return done
+
+
+def settings_of(chosen: Sequence[Subject]) -> list[Setting]:
+    """All settings of some subjects, by needles, images and grid."""
+    found = {setting for subject in chosen for setting in subject.settings}
+    return sorted(found, key=lambda s: (s.needles, s.images, s.rows * s.cols, s.rows))
+
+
+def _only(subject: Subject, wanted: set[Setting]) -> Subject | None:
+    """A published row on the settings that are wanted."""
+    kept = {name: row for name, row in subject.printed.items() if name in wanted}
+    return msgspec.structs.replace(subject, printed=kept) if kept else None
+
+
+@cache
+def _paper() -> tuple[Subject, ...]:
+    rows: dict[str, dict[Setting, dict[tuple[str, str], paper.Figure]]] = {}
+    for record in paper.published():
+        of_setting = rows.setdefault(record.model, {}).setdefault(record.setting, {})
+        of_setting |= {(record.split, name): figure for name, figure in record.figures.items()}
+    return tuple(
+        Subject(label=f"{model} {MARK}", model=model, printed=printed)
+        for model, printed in rows.items()
+    )
