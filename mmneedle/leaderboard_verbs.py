@@ -15,19 +15,41 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def leaderboard(
     runs: Annotated[
-        list[Path] | None, typer.Argument(help="Run folders.", metavar="RUN...")
+        list[Path] | None,
+        typer.Argument(help="Run folders, and files of submissions.", metavar="RUN..."),
     ] = None,
-    form: Annotated[Literal["md", "csv", "json"], typer.Option("--format", help="Format.")] = "md",
+    form: Annotated[
+        Literal["md", "csv", "json", "latex", "html"], typer.Option("--format", help="Format.")
+    ] = "md",
     published: Annotated[
         bool, typer.Option("--published", help="Add the paper's rows, marked as published.")
     ] = False,
+    settings: Annotated[
+        str | None,
+        typer.Option("--setting", "--settings", help="Only these settings: such as 1x2,10x8."),
+    ] = None,
+    needles: Annotated[str | None, typer.Option(help="Only so many needles: such as 1,2.")] = None,
+    scorer: Annotated[
+        Literal["robust", "paper"] | None, typer.Option(help="Only this scorer of runs.")
+    ] = None,
+    models: Annotated[
+        str | None, typer.Option(help="Only models or runs of this name; * and ? match any.")
+    ] = None,
+    sort: Annotated[
+        str | None, typer.Option(help="By exact (default), youden, or a setting such as 10x8.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
 ) -> None:
-    """Compare models over settings."""
+    """Compare models over settings: ranks with ties, and what cannot be compared and why."""
+    from mmneedle.reports.choice import Choice
     from mmneedle.reports.leaderboard import leaderboard as make_leaderboard
 
+    choice = Choice.read(settings, needles, scorer, models, sort)
     opened = [] if published and not runs else _open(runs)
-    text = make_leaderboard(opened, published=published).render(form)
+    board = make_leaderboard(
+        opened, scorer or "robust", published=published, choice=choice, ranked=True
+    )
+    text = board.render(form)
     if out is None:
         print(text)
     else:
@@ -35,7 +57,7 @@ def leaderboard(
 
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(out, text.encode() + b"\n")
+            write_whole(out, text.encode(errors="replace") + b"\n")
         except OSError as error:
             raise unwritable(out, error) from None
         print(out)

@@ -489,6 +489,7 @@ class Run:
         *,
         origin: str = "run",
         path: Path | None = None,
+        by: str | None = None,
     ) -> None:
         self.header = header
         self.folders = tuple(folders)
@@ -498,6 +499,8 @@ class Run:
         """run: a folder of ours. submitted: from somebody's submission."""
         self.path = path or self.folder
         """What was named: its folder, or a submission's file."""
+        self.by = by
+        """Who submitted it, in their own words."""
 
     @classmethod
     def open(cls, folder: Path | str) -> "Run":

@@ -13,6 +13,7 @@ from mmneedle.reports import published as paper
 from mmneedle.reports.words import percent
 from mmneedle.runlog import Run, pixels
 from mmneedle.scoring import METRICS
+from mmneedle.statistics.ranking import Rank
 from mmneedle.types import ErrorKind, Setting, Status
 
 COUNTED = (*get_args(Status), "missing")
@@ -73,6 +74,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """Where a rule has stopped the setting (`scoring.Row.stopped`)."""
     printed: dict[str, str] = {}
     """Published figures as printed, in per cent."""
+    rank: Rank | None = None
+    """The model's among those it can be compared with, over all their settings; ties as a range.
+    None: not ranked, as nothing published is, nor a model that stands alone."""
+    setting_rank: Rank | None = None
+    """Likewise on this setting."""
+    by: str | None = None
+    """Who submitted it, and where more is told."""
     repeat: bool = False
     """A published figure that repeats another one; tables name it in a note."""
 
@@ -114,7 +122,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
             "repeat": self.repeat,
             "effective_cell": self.effective_cell,
             "clusters": self.clusters,
+            "start": self.samples[0] if self.samples else None,
+            "stop": self.samples[1] if self.samples else None,
         }
+        row |= _ranks("rank", self.rank) | _ranks("setting_rank", self.setting_rank)
+        row["by"] = self.by
         for metric in METRICS:
             low, high = self.interval.get(metric) or (None, None)
             worst, best = self.bounds.get(metric) or (None, None)
@@ -129,6 +141,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         for kind in get_args(ErrorKind):
             row[f"kind_{kind}"] = self.kinds.get(kind, 0) if known else None
         return row
+
+
+def _ranks(name: str, rank: Rank | None) -> dict[str, int | None]:
+    best, worst = (rank.best, rank.worst) if rank else (None, None)
+    return {f"{name}_best": best, f"{name}_worst": worst}
 
 
 def run_names(runs: Sequence[Run]) -> list[str]:
@@ -164,6 +181,7 @@ def run_entries(run: Run, name: str, scorers: Sequence[str]) -> Iterator[Entry]:
             spending=msgspec.convert(row.spent, Spending) if row.spent else None,
             clusters=row.clusters,
             stopped=row.stopped,
+            by=run.by,
         )
 
 

@@ -8,13 +8,17 @@ import msgspec
 
 from mmneedle.errors import UserError
 from mmneedle.reports import published as paper
+from mmneedle.reports.blocks import FEWER, any_fewer
+from mmneedle.reports.choice import Choice
+from mmneedle.reports.comparability import find_recipes, reasons
 from mmneedle.reports.entries import Entry, published_entries, run_entries, run_names
 from mmneedle.reports.markdown import markdown_table
-from mmneedle.reports.standings import Table, arrange, chance_note
+from mmneedle.reports.ranked import with_ranks
+from mmneedle.reports.standings import Sort, Table, arrange, chance_note, labels
 from mmneedle.reports.words import escape, many, short
 from mmneedle.runlog import Run
 
-FORMATS = ("md", "csv", "json")
+FORMATS = ("md", "csv", "json", "latex", "html")
 
 
 class Leaderboard(msgspec.Struct, frozen=True):
@@ -22,9 +26,22 @@ class Leaderboard(msgspec.Struct, frozen=True):
 
     entries: tuple[Entry, ...]
     scorer: str
+    sort: Sort = "exact"
+    apart: tuple[str, ...] = ()
+    """Why rows of different tables, and some of one, cannot be compared: a sentence each."""
+    rank_note: str | None = None
+    """What ranks mean; None where there are none."""
 
     def render(self, form: str) -> str:
-        """The leaderboard as "md", "csv" or "json"."""
+        """The leaderboard as "md", "csv", "json", "latex" or "html"."""
+        if form == "latex":
+            from mmneedle.reports.latex import latex
+
+            return latex(self)
+        if form == "html":
+            from mmneedle.reports.board import page
+
+            return page(self)
         if form == "md":
             return self.markdown()
         if form == "csv":
@@ -52,9 +69,9 @@ class Leaderboard(msgspec.Struct, frozen=True):
 
         Beside runs, published rows are shown only for as many needles as the runs have.
         """
-        needles = {entry.setting.needles for entry in self.entries if entry.origin == "run"}
+        needles = {entry.setting.needles for entry in self.entries if entry.origin != "published"}
         shown = [entry for entry in self.entries if not needles or entry.setting.needles in needles]
-        return arrange(shown, self.scorer)
+        return arrange(shown, self.scorer, self.sort)
 
     def notes(self) -> list[str]:
         """What holds for the leaderboard as a whole, as plain text."""
@@ -66,12 +83,22 @@ class Leaderboard(msgspec.Struct, frozen=True):
                 f"The runs were made on {len(datasets)} data sets ({names}), so they were asked "
                 "different questions: compare rows within a table, not between tables."
             )
+        notes += self.apart
         if any(entry.origin == "published" for entry in self.entries):
             notes.append(
                 "† Published figures, as printed in arXiv:2406.11230v2: other samples than any "
                 "run here, scored by the official script with null responses dropped. Read them "
                 "as a landmark, not as a test."
             )
+        submitted = {entry.run: entry.by for entry in self.entries if entry.origin == "submitted"}
+        if submitted:
+            notes.append(
+                "§ From a submission: scored here from its raw answers; its truth is as the file "
+                "states it until mmneedle submit check has made it again."
+            )
+        notes += [f"§ {run} is submitted by {by}." for run, by in submitted.items() if by]
+        if self.rank_note:
+            notes.append(self.rank_note)
         return notes
 
     def _told(self, table: Table, tables: Sequence[Table]) -> bool:
@@ -94,17 +121,36 @@ class Leaderboard(msgspec.Struct, frozen=True):
                 continue
             if above != (above := (table.task, table.needles)):
                 parts.append(f"## {escape(table.task)}, {many(table.needles, 'needle')}")
-            parts.append(markdown_table(table))
+            parts.append(markdown_table(table, by_youden=self.sort == "youden"))
         notes = self.notes()
+        if any_fewer(tables):
+            notes.append(FEWER)
         if tables:
             notes.append(chance_note(several=any(table.needles > 1 for table in tables)))
         return "\n\n".join([*parts, *map(escape, notes)]) + "\n"
 
 
 def leaderboard(
-    runs: Sequence[Run], scorer: str = "robust", published: bool = False
+    runs: Sequence[Run],
+    scorer: str = "robust",
+    published: bool = False,
+    *,
+    choice: Choice | None = None,
+    ranked: bool = False,
 ) -> Leaderboard:
-    """Score runs by `scorer`, and beside it by the paper's; add the paper's own rows on request."""
+    """Score runs by `scorer`, and beside it by the paper's.
+
+    Args:
+        runs: run folders and submissions.
+        scorer: whose tables come first.
+        published: add the paper's own rows.
+        choice: which rows, in what order.
+        ranked: rank rows that can be compared; reads each log once more.
+
+    Raises:
+        UserError: `choice` leaves no row.
+    """
+    choice = choice or Choice()
     scorers = tuple(dict.fromkeys((scorer, paper.SCORER)))
     names = run_names(runs)
     entries = [
@@ -114,4 +160,23 @@ def leaderboard(
     ]
     if published:
         entries += published_entries()
-    return Leaderboard(tuple(entries), scorer)
+    entries = choice.keep(entries)
+    note = None
+    if ranked:
+        entries, note = msgspec.structs.astuple(with_ranks(entries, runs, names, choice))
+    return Leaderboard(
+        tuple(entries), scorer, choice.sort, tuple(_apart(runs, names, entries)), note
+    )
+
+
+def _apart(runs: Sequence[Run], names: Sequence[str], entries: Sequence[Entry]) -> list[str]:
+    """Why the runs that have a row cannot all be compared."""
+    shown = {entry.run for entry in entries}
+    pairs = [(run, name) for run, name in zip(runs, names, strict=True) if name in shown]
+    if len(pairs) < 2:
+        return []
+    kept = [run for run, _ in pairs]
+    called = labels((run.header.model, name) for run, name in pairs)
+    named = [called[run.header.model, name] for run, name in pairs]
+    settings = {entry.setting for entry in entries if entry.run is not None}
+    return reasons(kept, named, settings, find_recipes(kept))

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 
-from mmneedle.reports.entries import Entry
-from mmneedle.reports.standings import Cell, Line, Table, chance, mean_chance, youden_chance
-from mmneedle.reports.words import escape, label, percent, short, signed
+from mmneedle.reports.blocks import Block, Shown, blocks, marks
+from mmneedle.reports.standings import Line, Table
+from mmneedle.reports.words import escape, label, percent, short
 
 
-def markdown_table(table: Table) -> str:
-    """A heading, Exact, existence, and the notes."""
-    parts = [f"### {_heading(table)}", _exact_table(table), _existence_table(table)]
+def markdown_table(table: Table, *, by_youden: bool = False) -> str:
+    """A heading, a table for each score, and the notes."""
+    made = blocks(table, by_youden=by_youden)
+    parts = [f"### {_heading(table)}", *(_block(table, block) for block in made)]
     if table.notes:
         parts.append("\n".join(f"- {escape(note)}" for note in table.notes))
     return "\n\n".join(parts)
@@ -21,66 +22,50 @@ def _heading(table: Table) -> str:
     return f"`{table.scorer}` scorer, data set `{short(table.dataset or '')}`"
 
 
-def _exact_table(table: Table) -> str:
-    columns = [label(setting) for setting in table.settings]
-    rows = [["Exact, % of positives", *columns, "mean", "n", "answered"]]
-    for line in table.lines:
-        cells = [_exact(line.cells.get(setting)) for setting in table.settings]
-        rows.append([_name(line), *cells, percent(line.mean("exact")), line.asked, _coverage(line)])
-    guesses = [*map(chance, table.settings), mean_chance(table.settings)]
-    rows.append(["*chance*", *(f"*{_small(guess)}*" for guess in guesses), "", ""])
-    return _markdown(rows)
+def _block(table: Table, block: Block) -> str:
+    """A table of one score; that of Exact has the ranks and the numbers of samples."""
+    first = block.key == "exact"
+    head = [block.title, *map(label, table.settings), _mean_head(block)]
+    if first:
+        head += ["n", "answered"]
+    ranks = first and table.ranked
+    rows = [["rank", *head] if ranks else head]
+    for line, cells, mean in zip(table.lines, block.rows, block.means, strict=True):
+        row = [_name(line, table), *map(_cell, cells), mean.text]
+        if first:
+            row += [line.asked, _coverage(line)]
+        rows.append([str(line.rank or "–"), *row] if ranks else row)
+    chance = ["*chance*", *(f"*{text}*" for text in (*block.chance, block.mean_chance))]
+    if first:
+        chance += ["", ""]
+    rows.append(["", *chance] if ranks else chance)
+    return _markdown(rows, text=2 if ranks else 1)
 
 
-def _existence_table(table: Table) -> str:
-    columns = [label(setting) for setting in table.settings]
-    rows = [["Existence: J (sensitivity / specificity, %)", *columns, "mean J"]]
-    for line in table.lines:
-        cells = [_existence(line.cells.get(setting)) for setting in table.settings]
-        rows.append([_name(line), *cells, signed(line.mean("youden"))])
-    blind = signed(youden_chance(table.needles))
-    rows.append(["*chance*", *(f"*{blind}*" for _ in columns), f"*{blind}*"])
-    return _markdown(rows)
+def _mean_head(block: Block) -> str:
+    return "mean J" if block.key == "existence" else "mean"
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table with the first row as its head; the first column is text, the rest are figures."""
+def _markdown(rows: Sequence[Sequence[str]], text: int) -> str:
+    """A table with the first row as its head; the first columns are text, the rest figures."""
     head, *body = rows
-    rule = [":--", *("--:" for _ in head[1:])]
+    rule = [":--" if i < text else "--:" for i in range(len(head))]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *body))
 
 
-def _name(line: Line) -> str:
-    return escape(line.label) + (" †" if line.origin == "published" else "")
+def _name(line: Line, table: Table) -> str:
+    found = marks(line, table)
+    return escape(line.label) + (f" {found}" if found else "")
 
 
-def _exact(cell: Cell | None) -> str:
-    if cell is None or cell.positive is None:
-        return "–"
-    text = cell.positive.shown("exact")
-    if cell.positive.effective_cell:
-        text += f" ({cell.positive.effective_cell} px)"
-    return text if cell.complete else f"{text} \\*"
-
-
-def _existence(cell: Cell | None) -> str:
-    if cell is None or not cell.entries:
-        return "–"
-    sides = f"({_existing(cell.positive)} / {_existing(cell.negative)})"
-    text = f"{signed(cell.youden)} {sides}"
-    return text if cell.complete else f"{text} \\*"
-
-
-def _existing(entry: Entry | None) -> str:
-    return "–" if entry is None else entry.shown("existence")
+def _cell(cell: Shown) -> str:
+    text = cell.text
+    if cell.sides:
+        text += f" ({' / '.join(cell.sides)})"
+    if cell.sight:
+        text += f" ({cell.sight})"
+    return f"{text} \\*" if cell.incomplete else text
 
 
 def _coverage(line: Line) -> str:
     return "–" if line.coverage is None else f"{percent(line.coverage)} %"
-
-
-def _small(value: float | None) -> str:
-    """A chance level as per cent: digits enough to see it."""
-    if value is None:
-        return "–"
-    return f"{100 * value:.1f}" if value >= 0.01 else f"{100 * value:.2g}"

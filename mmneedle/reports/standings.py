@@ -8,7 +8,7 @@ What a table cannot show (missing answers, unequal samples) stands in its notes.
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ from mmneedle.costs import dollars
 from mmneedle.reports import published as paper
 from mmneedle.reports.entries import Entry
 from mmneedle.reports.words import label, percent
+from mmneedle.statistics.ranking import Rank
 from mmneedle.types import Setting
 
 
@@ -73,6 +74,11 @@ class Cell(msgspec.Struct, frozen=True):
         return max(-1.0, self.youden - below**0.5), min(1.0, self.youden + above**0.5)
 
     @property
+    def rank(self) -> Rank | None:
+        """The model's rank on this setting."""
+        return next((entry.setting_rank for entry in self.entries), None)
+
+    @property
     def complete(self) -> bool:
         """Whether every sample has an answer, as far as is known."""
         return all(entry.coverage in (None, 1) for entry in self.entries)
@@ -84,6 +90,16 @@ class Line(msgspec.Struct, frozen=True):
     label: str
     origin: str
     cells: dict[Setting, Cell]
+
+    @property
+    def rank(self) -> Rank | None:
+        """The model's rank over the table's settings."""
+        return next((entry.rank for cell in self.cells.values() for entry in cell.entries), None)
+
+    @property
+    def by(self) -> str | None:
+        """Who submitted it."""
+        return next((entry.by for cell in self.cells.values() for entry in cell.entries), None)
 
     def mean(self, name: str) -> float | None:
         """The mean of a cell's property over the settings that have it."""
@@ -144,6 +160,15 @@ class Table(msgspec.Struct, frozen=True):
         """Whether the rows are the paper's."""
         return self.dataset is None
 
+    @property
+    def ranked(self) -> bool:
+        """Whether its rows have ranks."""
+        return any(line.rank is not None for line in self.lines)
+
+    def fewer(self, line: Line) -> bool:
+        """Whether a row stands on fewer samples than another one of the table."""
+        return line.fewest_asked < max(one.most_asked for one in self.lines)
+
     def agrees(self, other: "Table") -> bool:
         """Whether both hold the same figures of the same rows, read by whichever scorer."""
 
@@ -199,10 +224,14 @@ def chance_note(several: bool) -> str:
     )
 
 
-def arrange(entries: Sequence[Entry], scorer: str) -> list[Table]:
+Sort = str | tuple[int, int, int]
+"""How lines are ordered: see `Choice.sort`."""
+
+
+def arrange(entries: Sequence[Entry], scorer: str, sort: Sort = "exact") -> list[Table]:
     """One table for each task, number of needles, scorer (`scorer` first) and data set.
 
-    Published figures come last, in tables of their own.
+    Published figures come last, in tables of their own. In each, lines are ordered by `sort`.
     """
     groups: dict[tuple[Any, ...], list[Entry]] = {}
     for entry in entries:
@@ -211,10 +240,33 @@ def arrange(entries: Sequence[Entry], scorer: str) -> list[Table]:
         key = (entry.task, entry.setting.needles, others, published, entry.dataset or "")
         groups.setdefault(key, []).append(entry)
     names = labels((entry.model, entry.run) for entry in entries if entry.run is not None)
-    return [_table(groups[key], names) for key in sorted(groups)]
+    return [_table(groups[key], names, sort) for key in sorted(groups)]
 
 
-def _table(entries: Sequence[Entry], names: Mapping[tuple[str, str], str]) -> Table:
+def _order(sort: Sort) -> Callable[[Line], tuple[Any, ...]]:
+    """The key that puts the best line first; lines without the figure come last."""
+
+    def key(line: Line) -> tuple[Any, ...]:
+        exact = -(line.mean("exact") or 0), line.label.lower()
+        if sort == "exact":
+            return -line.scored, *exact
+        if sort == "youden":
+            value = line.mean("youden")
+        else:
+            found = [
+                cell.exact
+                for at, cell in line.cells.items()
+                if (at.images, at.rows, at.cols) == sort
+            ]
+            value = found[0] if found else None
+        return value is None, -(value or 0), *exact
+
+    return key
+
+
+def _table(
+    entries: Sequence[Entry], names: Mapping[tuple[str, str], str], sort: Sort = "exact"
+) -> Table:
     """A table of entries that share task, needles, scorer and data set."""
     chosen = [entry for entry in entries if not entry.repeat]
     cells: dict[tuple[str, str | None], dict[Setting, dict[str, Entry]]] = {}
@@ -225,7 +277,7 @@ def _table(entries: Sequence[Entry], names: Mapping[tuple[str, str], str]) -> Ta
     lines = [
         Line(
             label=model if run is None else names[model, run],
-            origin=chosen[0].origin,
+            origin=next(iter(next(iter(by_setting.values())).values())).origin,
             cells={
                 setting: Cell(splits.get("positive"), splits.get("negative"))
                 for setting, splits in sorted(by_setting.items())
@@ -233,7 +285,7 @@ def _table(entries: Sequence[Entry], names: Mapping[tuple[str, str], str]) -> Ta
         )
         for (model, run), by_setting in cells.items()
     ]
-    lines.sort(key=lambda line: (-line.scored, -(line.mean("exact") or 0), line.label.lower()))
+    lines.sort(key=_order(sort))
     first = chosen[0]
     return Table(
         task=first.task,
@@ -263,7 +315,7 @@ def _notes(
         if cell.positive and cell.exact is not None and "exact" in cell.positive.interval
         for low, high in [cell.positive.interval["exact"]]
     ]
-    if reaches and lines[0].origin == "run":
+    if reaches and lines[0].origin != "published":
         shared = any(entry.clusters for _, _, cell in cells for entry in cell.entries)
         ruled = any(entry.stopped for _, _, cell in cells for entry in cell.entries)
         kind = "" if ruled else "cluster bootstrap " if shared else "Wilson "
@@ -289,7 +341,7 @@ def _notes(
     yield from _unequal(cells)
     for line in lines:
         entries = [entry for cell in line.cells.values() for entry in cell.entries]
-        if not line.coverage and line.origin == "run":
+        if not line.coverage and line.origin != "published":
             yield f"* {line.label} has no answers at all."
             continue
         parts = [_missing(entries, "positive", "exact"), _missing(entries, "negative", "existence")]

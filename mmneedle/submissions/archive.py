@@ -54,6 +54,10 @@ class By(msgspec.Struct, frozen=True, omit_defaults=True):
     """http or https."""
     notes: str = ""
 
+    def text(self) -> str:
+        """All of it on one line."""
+        return ", ".join(filter(None, (self.name, self.link, " ".join(self.notes.split()))))
+
     def check(self) -> None:
         """Raise UserError on words that are too long or a link that is none."""
         for field, most in _LONGEST.items():

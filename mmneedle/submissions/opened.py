@@ -125,7 +125,13 @@ class SubmittedRun(Run):
     """A submission's answers, read as a run."""
 
     def __init__(self, header: RunHeader, submission: Submission) -> None:
-        super().__init__(header, [submission.folder], origin="submitted", path=submission.path)
+        super().__init__(
+            header,
+            [submission.folder],
+            origin="submitted",
+            path=submission.path,
+            by=submission.about.by.text() or None,
+        )
         self.submission = submission
         """Its temporary folder lasts as long as this."""
         self.recipe: Manifest | None = None
