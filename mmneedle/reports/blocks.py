@@ -51,7 +51,8 @@ class Shown(msgspec.Struct, frozen=True):
     """Some answers are missing."""
     rank: str = ""
     """On this setting."""
-    entry: Entry | None = None
+    both: tuple[Entry | None, ...] = ()
+    """The entries that `sides` are of."""
 
 
 NOTHING = Shown("–")
@@ -139,7 +140,6 @@ def _figure(cell: Cell, key: str) -> Shown:
         sight=f"{entry.effective_cell} px" if entry.effective_cell and key == "exact" else "",
         incomplete=not cell.complete,
         rank=str(cell.rank or "") if key == "exact" else "",
-        entry=entry,
     )
 
 
@@ -156,7 +156,7 @@ def _existence(cell: Cell, key: str) -> Shown:
         ),
         incomplete=not cell.complete,
         rank=str(cell.rank or ""),
-        entry=cell.positive or cell.negative,
+        both=(cell.positive, cell.negative),
     )
 
 

@@ -179,6 +179,7 @@ def _ranges(
 ) -> Iterator[str]:
     """Which samples each row was asked, where they differ; settings that agree share a sentence."""
     told: dict[str, list[str]] = {}
+    settings = list(settings)
     for setting in settings:
         spans = {
             name: run.header.plan[setting.name]
@@ -198,8 +199,9 @@ def _ranges(
         )
         told.setdefault(f"{text} ({common})", []).append(label(setting))
     for text, labels in told.items():
+        where = "all settings" if len(labels) == len(settings) > 1 else ", ".join(labels)
         yield (
-            f"At {', '.join(labels)} rows were asked different samples: {text}. Ranks compare "
+            f"At {where} rows were asked different samples: {text}. Ranks compare "
             "two rows on the samples that both answered."
         )
 

@@ -88,7 +88,7 @@ def _char(char: str) -> str:
         return _SPECIAL[char]
     if char.isascii():
         return char
-    base, *accents = unicodedata.normalize("NFD", char)
+    base, *accents = list(unicodedata.normalize("NFD", char))
     if len(accents) == 1 and accents[0] in _ACCENTS and base.isascii() and base.isalpha():
         inner = {"i": r"\i", "j": r"\j"}.get(base, base)
         return rf"\{_ACCENTS[accents[0]]}{{{inner}}}"
@@ -98,12 +98,13 @@ def _char(char: str) -> str:
 def latex(board: "Leaderboard") -> str:
     """All tables of a leaderboard, each as a float with a caption and a note."""
     by_youden = board.sort == "youden"
+    shown, same = board.told()
     parts = [
         _float(table, block, number, board)
-        for number, table in enumerate(board.tables(), 1)
+        for number, table in enumerate(shown, 1)
         for block in blocks(table, by_youden=by_youden)
     ]
-    notes = [_paragraph(text) for text in board.notes()]
+    notes = [_paragraph(text) for text in (*same, *board.notes())]
     head = _HEAD.replace("%VERSION%", __version__)
     return head + "\n" + "\n\n".join([*parts, *notes]) + "\n" + _TAIL
 
@@ -132,7 +133,7 @@ def _float(table: Table, block: Block, number: int, board: "Leaderboard") -> str
         r"\bottomrule",
         r"\end{tabular}",
         r"\par\smallskip",
-        r"\begin{minipage}{\linewidth}\footnotesize",
+        r"\begin{minipage}{\linewidth}\footnotesize\raggedright",
         " ".join(_notes(table, block, board)),
         r"\end{minipage}",
         r"\end{table*}",
@@ -252,8 +253,8 @@ def _notes(table: Table, block: Block, board: "Leaderboard") -> Iterator[str]:
         yield escape("Small: 95 % intervals.")
     if block.key == "exact":
         yield escape(chance_note(several=table.needles > 1))
-        yield from map(escape, table.notes)
+        yield from (escape(note.replace("px beside Exact:", "px:")) for note in table.notes)
         if any("‡" in marks(line, table) for line in table.lines):
             yield escape(FEWER)
-    if not table.published:
-        yield escape(f"Data set fingerprint: {table.dataset}.")
+        if not table.published:
+            yield escape(f"Fingerprint of the data set: {table.dataset}.")

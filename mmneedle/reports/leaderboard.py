@@ -101,28 +101,33 @@ class Leaderboard(msgspec.Struct, frozen=True):
             notes.append(self.rank_note)
         return notes
 
-    def _told(self, table: Table, tables: Sequence[Table]) -> bool:
-        """Whether the leading scorer's table shows the same figures, so that none is missed."""
-        return table.scorer != self.scorer and any(
-            one.scorer == self.scorer and table.agrees(one) for one in tables
-        )
+    def told(self) -> tuple[list[Table], list[str]]:
+        """The tables to show, and a sentence on each that would show the same figures again."""
+        shown: list[Table] = []
+        same = []
+        tables = self.tables()
+        for table in tables:
+            if table.scorer != self.scorer and any(
+                one.scorer == self.scorer and table.agrees(one) for one in tables
+            ):
+                same.append(
+                    f"Data set {short(table.dataset or '')} by the {table.scorer} scorer, "
+                    f"{many(table.needles, 'needle')}: every figure is the same."
+                )
+            else:
+                shown.append(table)
+        return shown, same
 
     def markdown(self) -> str:
         """Tables for a reader, in GitHub's markdown."""
         parts: list[str] = []
         above: tuple[str, int] | None = None
-        tables = self.tables()
+        tables, same = self.told()
         for table in tables:
-            if self._told(table, tables):
-                mark = short(table.dataset or "")
-                parts.append(
-                    f"Data set `{mark}` by the `{table.scorer}` scorer: every figure is the same."
-                )
-                continue
             if above != (above := (table.task, table.needles)):
                 parts.append(f"## {escape(table.task)}, {many(table.needles, 'needle')}")
             parts.append(markdown_table(table, by_youden=self.sort == "youden"))
-        notes = self.notes()
+        notes = [*same, *self.notes()]
         if any_fewer(tables):
             notes.append(FEWER)
         if tables:

@@ -1,0 +1,147 @@
+"use strict";
+// Sorting and filtering of rows that are all there already: nothing is made, nothing is loaded.
+(() => {
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const field = (id) => document.getElementById(id);
+  const value = (id) => (field(id) ? field(id).value : "");
+  const number = (cell) =>
+    cell && cell.dataset.value !== undefined ? Number(cell.dataset.value) : null;
+
+  // As the page itself writes them (words.py).
+  const percent = (share) => {
+    const text = (100 * share).toFixed(1);
+    if (share < 1 && text === "100.0") return ">99.9";
+    if (share > 0 && text === "0.0") return "<0.1";
+    return text;
+  };
+  const signed = (share) => share.toFixed(2).replace("-0.00", "0.00").replace("-", "−");
+
+  // ------------------------------------------------------------------ sorting
+
+  const key = (row, at) => {
+    const cell = row.cells[at];
+    if (cell.matches(".model")) return cell.dataset.value;
+    return number(cell);
+  };
+
+  const sort = (head) => {
+    const table = head.closest("table");
+    const at = head.cellIndex;
+    const words = head.matches(".model");
+    const small = words || head.matches(".rank"); // these begin with the least
+    const down = head.ariaSort ? head.ariaSort === "ascending" : !small;
+    all("thead th", table).forEach((one) => one.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const rows = all("tbody tr", table).map((row, place) => [key(row, at), place, row]);
+    rows.sort(([a, i], [b, j]) => {
+      if (a === null || b === null) return (a === null) - (b === null) || i - j; // none: last
+      const order = words ? a.localeCompare(b) : a - b;
+      return (down ? -order : order) || i - j;
+    });
+    table.tBodies[0].append(...rows.map(([, , row]) => row));
+  };
+
+  all(".board thead th").forEach((head) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => sort(head));
+  });
+
+  // ------------------------------------------------------------------ filtering
+
+  const means = all(".board tbody td.mean");
+  const ranks = all(".board td.rank");
+  means.forEach((cell) => {
+    cell.dataset.whole = cell.textContent;
+    cell.dataset.wholeValue = cell.dataset.value ?? "";
+    cell.dataset.best = cell.classList.contains("best") ? "yes" : "";
+  });
+  ranks.forEach((cell) => { cell.dataset.wholeValue = cell.dataset.value ?? ""; });
+
+  const setValue = (cell, figure) => {
+    if (figure === null || figure === "") delete cell.dataset.value;
+    else cell.dataset.value = figure;
+  };
+
+  // The mean is over the settings that are shown; ranks stand for all of them, or for a single one.
+  const summarise = (row, table, whole) => {
+    const shown = [...row.cells].filter((cell) => cell.dataset.shape && !cell.hidden);
+    const mean = row.querySelector("td.mean");
+    const rank = row.querySelector("td.rank");
+    if (whole) {
+      mean.textContent = mean.dataset.whole;
+      setValue(mean, mean.dataset.wholeValue);
+    } else {
+      const known = shown.map(number).filter((one) => one !== null);
+      const figure = known.length ? known.reduce((a, b) => a + b, 0) / known.length : null;
+      const write = table.dataset.mean === "existence" ? signed : percent;
+      mean.textContent = figure === null ? "–" : write(figure);
+      setValue(mean, figure);
+    }
+    mean.classList.toggle("best", whole && mean.dataset.best === "yes");
+    if (!rank) return;
+    const single = !whole && shown.length === 1 ? shown[0].dataset.rank : undefined;
+    rank.textContent = whole ? rank.dataset.rank : single ?? "–";
+    const best = single ? single.split("–").map(Number) : null;
+    setValue(rank, whole ? rank.dataset.wholeValue : best ? best[0] + (best[1] ?? best[0]) / 1000 : null);
+  };
+
+  const meanChance = (table, whole) => {
+    const cell = table.querySelector("tfoot td.mean");
+    cell.dataset.whole ??= cell.textContent;
+    cell.textContent = whole ? cell.dataset.whole : "";
+  };
+
+  const apply = () => {
+    const text = value("filter-model").trim().toLowerCase();
+    const needles = value("filter-needles");
+    const scorer = value("filter-scorer");
+    const published = field("filter-published");
+    const ticks = all(".filter-shape");
+    const shapes = new Set(ticks.filter((one) => one.checked).map((one) => one.value));
+    const fits = (cell) => !ticks.length || shapes.has(cell.dataset.shape);
+    let rows = 0, found = 0;
+    for (const group of all(".group")) {
+      const of = group.dataset;
+      const kept =
+        (!needles || of.needles === needles) &&
+        (of.published === "yes" ? !published || published.checked : !scorer || of.scorer === scorer);
+      let left = 0;
+      all(".board", group).forEach((table, first) => {
+        const columns = all("thead th[data-shape]", table);
+        const whole = columns.every(fits);
+        all("[data-shape]", table).forEach((cell) => { cell.hidden = !fits(cell); });
+        for (const row of all("tbody tr", table)) {
+          const named = !text || row.dataset.model.includes(text);
+          const figures = [...row.cells].some((cell) => cell.dataset.shape && !cell.hidden && !cell.matches(".none"));
+          row.hidden = !(named && figures);
+          summarise(row, table, whole);
+          if (first === 0) {
+            rows += 1;
+            left += !row.hidden;
+          }
+        }
+        meanChance(table, whole);
+      });
+      group.hidden = !kept || !left;
+      if (!group.hidden) found += left;
+    }
+    field("found").textContent =
+      found === rows ? `All ${rows} rows are shown.`
+      : found ? `${found} of ${rows} rows are shown.`
+      : "No row fits.";
+  };
+
+  const filters = field("filters");
+  filters.hidden = false;
+  filters.addEventListener("input", apply);
+  filters.addEventListener("submit", (event) => event.preventDefault());
+  field("show-all").addEventListener("click", () => {
+    filters.reset();
+    apply();
+  });
+  filters.reset(); // a browser may have kept what was chosen before
+  apply();
+})();
