@@ -27,6 +27,15 @@ def coco_mini() -> Path:
     return folder
 
 
+def published_results() -> Path:
+    """The 1,215 published figures beside the checkout (MMNEEDLE_PUBLISHED names another file)."""
+    default = ROOT.parent / "shared" / "facts" / "mmneedle_published_results.csv"
+    path = Path(os.environ.get("MMNEEDLE_PUBLISHED", default))
+    if not path.is_file():
+        _missing("no source of the published figures: set MMNEEDLE_PUBLISHED to its CSV file")
+    return path
+
+
 def jpeg_tools() -> None:
     """jpegtran and djpeg of libjpeg-turbo (Debian: libjpeg-turbo-progs)."""
     if not (shutil.which("jpegtran") and shutil.which("djpeg")):
