@@ -168,7 +168,7 @@ def _within(
         called = [names[number] for number in numbers]
         where = f"Data set {short(mark)}: " if len(groups) > 1 else ""
         for text in differences(called, members):
-            if text.startswith("Cells"):
+            if not text.startswith("The runs were not asked"):  # `_ranges` says more
                 yield where + text
         settings = dict.fromkeys(at for number in numbers for at in shown[number])
         yield from (where + text for text in _ranges(members, called, settings))
@@ -182,7 +182,7 @@ def _ranges(
     settings = list(settings)
     for setting in settings:
         spans = {
-            name: run.header.plan[setting.name]
+            name: run.header.span(setting)
             for run, name in zip(runs, names, strict=True)
             if setting.name in run.header.plan
         }

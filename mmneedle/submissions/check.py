@@ -204,7 +204,7 @@ class _Checker:
         for setting, found in cells.items():
             counts = [*found.values(), *([0] * (setting.cells - len(found)))]
             least, most = min(counts), max(counts)
-            allowed = 1 if header.plan[setting.name][0] == 0 else 2
+            allowed = 1 if header.span(setting)[0] == 0 else 2
             if most - least > allowed:
                 raise FailedError(f"{setting.name}: some cells hold {least} needles, others {most}")
         return "half the samples are positive; each cell holds as many needles, give or take one"

@@ -52,7 +52,7 @@ class Truths(NamedTuple):
             setting, index = parse_sample_id(record.sample)
             if setting.name != name:
                 name = setting.name
-                _, stop = header.plan[name]
+                _, stop = header.span(setting)
                 samples = enumerate(self.samples(setting, index, stop), index)
             for number, sample in samples:
                 if number == index:
@@ -93,7 +93,7 @@ def _spread(header: RunHeader, records: Iterable[Record]) -> Iterator[Record]:
     """About REQUESTS of each setting, from its first sample to its last."""
     for record in records:
         setting, index = parse_sample_id(record.sample)
-        start, stop = header.plan[setting.name]
+        start, stop = header.span(setting)
         step = max(1, (stop - start) // REQUESTS) | 1  # odd: positives and negatives take turns
         if record.request_sha256 is not None and (index - start) % step == 0:
             yield record
