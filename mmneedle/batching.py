@@ -52,6 +52,10 @@ _SHOWN = 5
 """Batch ids in a message."""
 
 
+def _few(ids: list[str]) -> str:
+    return ", ".join([*ids[:_SHOWN], *["…"] * (len(ids) > _SHOWN)])
+
+
 def batch_api(adapter: Adapter) -> BatchAPI:
     """The adapter's batches. Raises UserError where its provider has none."""
     make = getattr(adapter, "batches", None)
@@ -102,7 +106,7 @@ class BatchEvaluation:
             progress: called whenever something has changed.
         """
         self.task, self.dataset, self.adapter, self.api = task, dataset, adapter, api
-        self.log, self.batches = log, BatchLog(log.folder)
+        self.log, self.batches = log, BatchLog(log.folder, log.header)
         self.wait, self.cancel = wait, cancel
         self.max_attempts, self.retry_failed = min(max_attempts, 255), retry_failed
         self.poll, self.settle = poll, settle
@@ -153,15 +157,21 @@ class BatchEvaluation:
         return self.summary
 
     def _how_to_go_on(self) -> str:
-        submissions = list(self.batches.open.values())
-        if not submissions:
+        if not self.batches.open:
             return "the same command goes on from here"
-        ids = [submission.batch or submission.name for submission in submissions[:_SHOWN]]
-        more = ", …" if len(submissions) > _SHOWN else ""
-        batches = (
-            "1 batch goes on" if len(submissions) == 1 else f"{len(submissions)} batches go on"
-        )
-        return f"{batches} at the provider ({', '.join(ids)}{more}); the same command collects them"
+        made = [each.batch for each in self.batches.open.values() if each.batch]
+        unsure = [each.name for each in self.batches.open.values() if not each.batch]
+        parts = []
+        if made:
+            count = "1 batch goes on" if len(made) == 1 else f"{len(made)} batches go on"
+            parts.append(f"{count} at the provider ({_few(made)}); the same command collects them")
+        if unsure:
+            count = "1 batch" if len(unsure) == 1 else f"{len(unsure)} batches"
+            parts.append(
+                f"{count} may or may not have reached the provider ({_few(unsure)}); the same "
+                "command finds out, and goes on"
+            )
+        return "; ".join(parts)
 
     def _go_on(self) -> None:
         """Take up the batches that earlier commands left at the provider."""

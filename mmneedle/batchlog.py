@@ -24,7 +24,8 @@ import msgspec
 from mmneedle.adapters.batches import Submission
 from mmneedle.errors import UserError
 from mmneedle.files import sync_folder
-from mmneedle.runlog import Record, now
+from mmneedle.runlog import Record, RunHeader, now
+from mmneedle.types import parse_sample_id
 
 _TOKEN_BYTES = 8
 
@@ -53,15 +54,17 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class BatchLog:
     """The one writer of a run's batches; a context manager."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, header: RunHeader) -> None:
         """Read what is there; half a line at the end, whose writer was killed, is cut off.
 
         Args:
             folder: of a run whose lock is held.
+            header: the run's, with all that was ever asked for.
 
         Raises:
             UserError: the file is damaged, or cannot be written.
         """
+        self.header = header
         self.folder = folder / "batches"
         self.path = folder / "batches.jsonl"
         self.open: dict[str, Submission] = {}
@@ -145,7 +148,7 @@ class BatchLog:
 
     def records(self, submission: Submission) -> "Records":
         """What the answers of a submission are put into. Raises UserError if that is damaged."""
-        return Records(self._records_of(submission), submission.requests)
+        return Records(self._records_of(submission), submission.requests, self.header)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -231,9 +234,18 @@ class Draft:
 class Records:
     """A submission's records; in memory are only their places. A context manager."""
 
-    def __init__(self, path: Path, count: int) -> None:
-        """Read a file that must hold so many. Raises UserError where it is not there or damaged."""
-        self.path = path
+    def __init__(self, path: Path, count: int, header: RunHeader) -> None:
+        """Read a file.
+
+        Args:
+            path: of the file.
+            count: so many it must hold.
+            header: of the run that they belong to.
+
+        Raises:
+            UserError: the file is not there, or damaged.
+        """
+        self.path, self.header = path, header
         self.places: dict[str, int] = {}
         """Sample id -> offset, in the order of the requests."""
         try:
@@ -241,12 +253,15 @@ class Records:
         except OSError as error:
             raise self._lost(f"cannot be read ({error.strerror})") from None
         offset = 0
-        for line in self._file:
-            self.places[self._decode(line).sample] = offset
-            offset += len(line)
-        if len(self.places) != count:
+        try:
+            for line in self._file:
+                self.places[self._checked(line).sample] = offset
+                offset += len(line)
+            if len(self.places) != count:
+                raise self._lost(f"holds {len(self.places)} records of {count}")
+        except BaseException:
             self._file.close()
-            raise self._lost(f"holds {len(self.places)} records of {count}")
+            raise
 
     def _lost(self, how: str) -> UserError:
         return UserError(
@@ -261,6 +276,15 @@ class Records:
 
     def __iter__(self) -> Iterator[Record]:
         return (self.record(sample) for sample in self.places)
+
+    def _checked(self, line: bytes) -> Record:
+        record = self._decode(line)
+        try:
+            if self.header.includes(*parse_sample_id(record.sample)):
+                return record
+        except ValueError:
+            pass
+        raise self._lost(f"is damaged (sample {record.sample!r} is not in the plan of run.json)")
 
     def _decode(self, line: bytes) -> Record:
         try:

@@ -59,6 +59,9 @@ Scorer = Literal["robust", "paper"]
 
 def main() -> None:
     """Run the command line and leave with its exit status."""
+    for word in sys.argv[1:]:
+        if any("\ud800" <= char <= "\udfff" for char in word):
+            _fail(f"{word!a}: holds bytes that are no UTF-8 text")
     try:
         status = app(prog_name="mmneedle", standalone_mode=False)
         sys.stdout.flush()
@@ -212,6 +215,11 @@ def build(
         wanted = arguments.paper_settings(needles)
     else:
         wanted = arguments.settings(images or "1,10", grid or "2,4,8", needles or "1", settings)
+    if samples and samples % 2:
+        raise UserError(
+            f"--samples {samples}: half of the samples have no match, so their number is even: "
+            f"take {samples + 1}"
+        )
     count = samples or (arguments.PAPER_SAMPLES if paper else 1000)
     tiles = TileFormat(*arguments.cell(cell), quality, subsampling)
     with progress(quiet=quiet) as report:

@@ -18,7 +18,7 @@ import platform
 import socket
 import threading
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -421,10 +421,9 @@ def _merge_header(folder: Path, new: RunHeader) -> RunHeader:
     if old is None:
         merged = msgspec.structs.replace(new, created=new.created or now())
     else:
-        for what, there, wanted in _differences(old, new):
+        for there, wanted in _differences(old, new):
             raise UserError(
-                f"{folder}: holds another run: its {what} is {there!r}, now {wanted!r}; "
-                "name another --log"
+                f"{folder}: holds another run: {there}, now {wanted}; name another --log"
             )
         merged = msgspec.structs.replace(
             old,
@@ -445,16 +444,39 @@ def _write_header(folder: Path, header: RunHeader) -> None:
     write_whole(folder / "run.json", content)
 
 
-def _differences(old: RunHeader, new: RunHeader) -> Iterator[tuple[str, Any, Any]]:
-    """What makes two headers different runs: (what, old, new)."""
-    for field in ("version", "model", "task", "dataset_fingerprint", "resize", "shard"):
+def _differences(old: RunHeader, new: RunHeader) -> Iterator[tuple[str, str]]:
+    """What makes two headers different runs: (how it was, how it is now), as a user says it."""
+    ways: dict[str, Callable[[Any], str]] = {
+        "version": lambda value: f"format {value}",
+        "model": lambda value: f"--model {value}",
+        "task": lambda value: f"the task {value}",
+        "dataset_fingerprint": lambda value: f"a data set with the fingerprint {value[:16]}",
+        "resize": lambda value: f"--resize {pixels(value)}" if value else "not resized",
+        "shard": lambda value: "whole" if value == (1, 1) else "--shard {}/{}".format(*value),
+    }
+    for field, say in ways.items():
         one, other = getattr(old, field), getattr(new, field)
         if one != other:
-            yield field.replace("_", " "), one, other
-    for key in sorted({*old.adapter, *new.adapter}):
+            yield say(one), say(other)
+    # The room for an answer follows from how hard the model thinks: told last.
+    for key in sorted({*old.adapter, *new.adapter}, key=lambda key: (key == "max_tokens", key)):
         one, other = old.adapter.get(key), new.adapter.get(key)
         if one != other and not (key == "base_url" and _host(one) == _host(other)):
-            yield f"{key} (of the model)", one, other
+            yield _setting_of_model(key, one), _setting_of_model(key, other)
+
+
+_OPTIONS = {"base_url", "max_tokens", "temperature", "reasoning", "detail", "logprobs"}
+"""Of an adapter's fingerprint: options of the command line."""
+
+
+def _setting_of_model(key: str, value: Any) -> str:
+    """A part of an adapter's fingerprint in words."""
+    name = f"--{key.replace('_', '-')}" if key in _OPTIONS else f"the model's {key}"
+    if value is None or value is False:
+        return f"no {name}" if key in _OPTIONS else f"{name} not set"
+    if value is True:
+        return name
+    return f"{name} {value if isinstance(value, str) else msgspec.json.encode(value).decode()}"
 
 
 def _host(url: str | None) -> str | None:
@@ -469,8 +491,9 @@ def _union(folder: Path, old: Plan, new: Plan) -> Plan:
         first, last = union.get(name, (start, stop))
         if start > last or stop < first:
             raise UserError(
-                f"{folder}: asked samples {first}-{last} of {name}; {start}-{stop} would leave a "
-                "gap: name another --log"
+                f"{folder}: this run asks --limit {first}-{last} of {name}; with {start}-{stop} "
+                f"the samples between {min(last, stop)} and {max(first, start)} would stay "
+                f"unasked: take --limit {min(start, first)}-{max(stop, last)}, or another --log"
             )
         union[name] = min(start, first), max(stop, last)
     return union

@@ -171,9 +171,19 @@ def test_a_wrong_script_is_named(tmp_path: Path, line: str) -> None:
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        ("gpt-4o", {}, "no model 'gpt-4o'; known are baseline/NAME, "),
+        (
+            "gpt-4o",
+            {},
+            "no model 'gpt-4o' (did you mean openai/gpt-4o?); known are anth",
+        ),
         ("baseline/", {}, "no model 'baseline/'"),
-        ("nobody/x", {}, "no model 'nobody/x'"),
+        ("nobody/x", {}, "no model 'nobody/x'; known are"),
+        ("openia/x", {}, "no model 'openia/x' (did you mean openai/x?); known are"),
+        ("gemini/x", {}, "(did you mean google/x?)"),
+        ("openai", {}, "(did you mean openai/NAME?)"),
+        ("baseline/noisy?p=1&p=0.5", {}, "baseline/noisy: p is given twice in the model's name"),
+        ("baseline/\udcff", {}, "holds characters that are no text"),
+        ("openai/x", {"base_url": "http://\ud800"}, "holds characters that are no text"),
         ("baseline/best", {}, "no baseline 'best'; known are oracle, never, first, always, random"),
         ("baseline/noisy?p=2", {}, "p is '2', not a number from 0 to 1"),
         ("baseline/noisy?p=nan", {}, "p is 'nan', not a number from 0 to 1"),

@@ -13,7 +13,9 @@ from seer import Seer
 from shell import Shell, build
 
 from mmneedle import batching
+from mmneedle.batchlog import open_batches
 from mmneedle.data.coco import find_coco
+from mmneedle.pacing import Backoff
 from mmneedle.stitching.dataset import build as build_dataset
 from mmneedle.types import Setting
 
@@ -24,6 +26,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     defaults = batching.BatchEvaluation.__init__.__kwdefaults__
     monkeypatch.setitem(defaults, "poll", (0.01, 0.02))
     monkeypatch.setitem(defaults, "settle", 0.0)
+    monkeypatch.setitem(defaults, "backoff", Backoff(0.005, 0.01))
     for kind in SERVERS:
         monkeypatch.setenv(kind.variable, KEY)
 
@@ -118,7 +121,52 @@ def test_a_server_without_batches(mmneedle: Shell, server: BatchServer) -> None:
     server.fault = lambda call: server.error(404, "Not Found")
     where = ("--base-url", server.url, "--batch")
     line = mmneedle.refused("run", "set", "--log", "r", "--model", "openai/m", *where)
-    assert "openai/m: " in line and "404" in line and "this server may have no batch API" in line
+    assert f"openai/m: {server.url} has no batch API (then leave out --batch)" in line
+    assert "404" in line
+
+
+@pytest.mark.parametrize("kind", SERVERS, ids=lambda kind: kind.provider)
+@pytest.mark.parametrize("code", [404, 405, 501])
+def test_no_provider_s_server_without_batches_is_pressed(
+    mmneedle: Shell, kind: type[BatchServer], code: int
+) -> None:
+    build(mmneedle)
+    with kind() as server:
+        server.fault = lambda call: Reply(code, {"detail": "Not Found"})
+        where = ("--base-url", server.url, "--batch", "--log", "r")
+        line = mmneedle.refused("run", "set", "--model", f"{kind.provider}/m", *where)
+        assert "has no batch API (then leave out --batch)" in line
+        assert server.url.removesuffix("/v1") in line
+        assert server.calls.total() <= 2
+    assert open_batches(Path("r")) == []
+
+
+@pytest.mark.parametrize("kind", SERVERS, ids=lambda kind: kind.provider)
+def test_a_server_that_is_not_there_is_named(
+    mmneedle: Shell, monkeypatch: pytest.MonkeyPatch, kind: type[BatchServer]
+) -> None:
+    build(mmneedle)
+    monkeypatch.setitem(batching.BatchEvaluation.__init__.__kwdefaults__, "patience", 0.1)
+    where = ("--base-url", "http://127.0.0.1:9", "--batch", "--log", "r")
+    done = mmneedle("run", "set", "--model", f"{kind.provider}/m", *where)
+    assert done.status == 1
+    assert "http://127.0.0.1:9 cannot be reached: " in done.err
+    assert "1 batch may or may not have reached the provider (mmneedle-" in done.out
+    direct = mmneedle("run", "set", "--model", f"{kind.provider}/m", *where[:2], "--attempts", 1)
+    assert "http://127.0.0.1:9 cannot be reached: " in direct.err
+
+
+@pytest.mark.parametrize("kind", SERVERS, ids=lambda kind: kind.provider)
+def test_pages_instead_of_replies_are_borne(mmneedle: Shell, kind: type[BatchServer]) -> None:
+    """As some proxies answer, with status 200, before they let one through."""
+    build(mmneedle)
+    page = Reply(200, b"<html>sign in", {"content-type": "text/html"})
+    with kind() as server:
+        server.fault = lambda call: page if call.nth == 1 else None
+        where = ("--base-url", server.url, "--batch", "--log", "r")
+        done = mmneedle("run", "set", "--model", f"{kind.provider}/m", *where)
+    assert done.status == 0, done
+    assert done.out.startswith("16 of 16")
 
 
 def test_a_sum_that_is_not_passed(mmneedle: Shell, server: BatchServer) -> None:

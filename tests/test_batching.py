@@ -32,6 +32,7 @@ from mmneedle.adapters.batches import Limits
 from mmneedle.batching import batch_api
 from mmneedle.batchlog import BatchLog, open_batches
 from mmneedle.errors import UserError
+from mmneedle.runlog import Run
 from mmneedle.types import sample_id
 
 DATA = FakeDataSet(small=20, large=4)
@@ -543,14 +544,15 @@ def test_the_log_of_batches_is_read_strictly(openai: OpenAIBatchServer, tmp_path
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"event":"coll')  # its writer was killed
     (tmp_path / "batches" / "0123456789abcdef.requests").write_bytes(b"never sent")
-    with BatchLog(tmp_path) as log:
+    header = Run.open(tmp_path).header
+    with BatchLog(tmp_path, header) as log:
         assert [each.batch for each in log.open.values()] == ["batch_1"]
     assert path.read_bytes() == whole
     assert [each.suffix for each in (tmp_path / "batches").iterdir()] == [".records"]
     for damage in (b"what\n", b'{"event":"collected","token":"f","at":""}\n'):
         path.write_bytes(whole + damage)
         with pytest.raises(UserError, match=r"batches.jsonl: line 3 is damaged"):
-            BatchLog(tmp_path)
+            BatchLog(tmp_path, header)
         with pytest.raises(UserError, match=r"batches.jsonl: line 3 is damaged"):
             open_batches(tmp_path)
     path.write_bytes(whole)
@@ -560,9 +562,19 @@ def test_the_log_of_batches_is_read_strictly(openai: OpenAIBatchServer, tmp_path
         kept.write_bytes(b"".join(fewer))
         with pytest.raises(UserError, match=f"holds {len(fewer)} records of {len(lines)}"):
             run(openai, tmp_path, DATA)
-    kept.write_bytes(b"{}\n")
-    with pytest.raises(UserError, match="records: is damaged"):
-        run(openai, tmp_path, DATA)
+    for damage in (
+        b"{}\n",
+        lines[0].replace(b"000000", b"000099", 1),
+        lines[0].replace(b"n1-g2x2-k1", b"n3-g2x2-k1", 1),
+        lines[0].replace(b"n1-g2x2-k1", b"photo", 1),
+    ):
+        kept.write_bytes(b"".join([damage, *lines[1:]]))
+        with pytest.raises(UserError, match="records: is damaged") as caught:
+            run(openai, tmp_path, DATA)
+        assert "\n" not in str(caught.value)
+    kept.write_bytes(b"".join(lines))
+    openai.held = False
+    assert not run(openai, tmp_path, DATA).missing
 
 
 def test_what_the_file_at_anthropic_looks_like(

@@ -309,7 +309,7 @@ def test_resized_cells_are_sent_shown_and_hashed(mmneedle: Shell, tmp_path: Path
         assert image.size == (3 * 24, 2 * 24)
         assert image.layer[1][1:3] == (1, 1)  # 4:4:4: colour is sampled as finely as light
     with ChatServer() as server:  # another size is another run
-        assert "its resize is" in mmneedle.refused(
+        assert "run: --resize 24, now not resized;" in mmneedle.refused(
             "run", "set", "--model", "openai/eye", "--base-url", server.url, "--log", "a"
         )
 

@@ -197,7 +197,7 @@ def test_wrong_use_is_one_line_and_status_2(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--model", "gpt-4o"], "no model 'gpt-4o'; known are"),
+        (["--model", "gpt-4o"], "no model 'gpt-4o' (did you mean openai/gpt-4o?); known are"),
         (["--model", "baseline/best"], "best"),
         (["--model", "baseline/noisy?p=2"], "p"),
         (["--model", "baseline/oracle", "--limit", "20-10"], "--limit takes"),
@@ -257,6 +257,19 @@ def test_missing_answers_are_told_with_their_reason(
         assert all(words in done.out for words in said)
     assert mmneedle("score", "a").out.count(" 0 ") >= 8  # asked and unanswered, not left out
     mmneedle.ok("report", "a", "b")
+
+
+def test_half_of_the_samples_are_negatives(mmneedle: Shell) -> None:
+    shapes = ("build", "odd", "--source", "shapes", "--scenes", 60, "--cell", 64)
+    line = mmneedle.refused(*shapes, "--settings", "1x2", "--samples", 7)
+    assert "half of the samples have no match, so their number is even: take 8" in line
+    assert not Path("odd").exists()
+
+
+def test_bytes_that_are_no_text_are_one_line(mmneedle: Shell) -> None:
+    for word in ("openai/\udcff", "\udc80"):
+        line = mmneedle.refused("run", "set", "--model", word)
+        assert "holds bytes that are no UTF-8 text" in line
 
 
 def test_another_model_in_the_same_run_is_refused(mmneedle: Shell) -> None:

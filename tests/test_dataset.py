@@ -204,7 +204,7 @@ def test_the_images_of_a_shared_haystack_are_joined_once(
 
 def test_a_build_with_other_questions_is_refused(tmp_path: Path) -> None:
     build(tmp_path / "set", source(), {A: 4}, Rules(questions=4), SMALL)
-    with pytest.raises(UserError, match="its number of questions a haystack is 4, now 1"):
+    with pytest.raises(UserError, match="questions-per-haystack 4, now --questions-per-haystack 1"):
         build(tmp_path / "set", source(), {A: 4}, tiles=SMALL)
     grown = build(tmp_path / "set", source(), {A: 30}, Rules(questions=4), SMALL)
     assert [s.haystack_number for s in everything(grown)][-3:] == [6, 7, 7]

@@ -117,7 +117,7 @@ def test_options_in_the_models_name_count(mmneedle: Shell) -> None:
     ("words", "said"),
     [
         (["--model", "baseline/oracle"], "nothing to estimate"),
-        (["--model", "gpt-4o"], "no model 'gpt-4o'; known are"),
+        (["--model", "gpt-4o"], "no model 'gpt-4o' (did you mean openai/gpt-4o?); known are"),
         (["--model", "openai/gpt-4o?max_tokens=many"], "max_tokens"),
         (["--model", "openai/gpt-4o", "--reasoning", "hard"], "reasoning"),
         (["--model", "openai/gpt-4o", "--prices", "none.toml"], "cannot be read"),

@@ -49,8 +49,8 @@ def statuses(log: str) -> dict[str, str]:
 
 def test_an_unknown_provider(mmneedle: Shell, data: Path) -> None:
     line = mmneedle.refused("run", data, "--model", "gemini/m")
-    assert "no model 'gemini/m'; known are baseline/NAME, " in line
-    assert "openai/NAME, azure/NAME, anthropic/NAME, google/NAME" in line
+    assert "no model 'gemini/m' (did you mean google/m?); known are anthropic/NAME, " in line
+    assert "azure/NAME, baseline/NAME, google/NAME, hf/NAME, onnx/NAME, openai/NAME" in line
     assert not Path("runs").exists()
 
 

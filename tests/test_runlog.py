@@ -212,11 +212,19 @@ def test_a_second_writer_is_told_who_the_first_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "fake/other"}, "its model is 'fake/model', now 'fake/other'"),
-        ({"task": "other"}, "its task is 'fake', now 'other'"),
-        ({"dataset_fingerprint": "0"}, "its dataset fingerprint is"),
-        ({"adapter": {"adapter": "fake", "p": 1}}, r"its p \(of the model\) is None, now 1"),
-        ({"shard": (1, 2)}, r"its shard is \(1, 1\), now \(1, 2\)"),
+        ({"model": "fake/other"}, "--model fake/model, now --model fake/other"),
+        ({"task": "other"}, "the task fake, now the task other"),
+        ({"dataset_fingerprint": "0"}, "a data set with the fingerprint .*, now .* 0"),
+        ({"adapter": {"adapter": "fake", "p": 1}}, "the model's p not set, now the model's p 1"),
+        ({"adapter": {"adapter": "fake", "detail": "low"}}, "no --detail, now --detail low"),
+        ({"adapter": {"adapter": "fake", "logprobs": True}}, "no --logprobs, now --logprobs"),
+        (
+            {"adapter": {"adapter": "fake", "max_tokens": 5, "reasoning": "low"}},
+            "no --reasoning, now --reasoning low",
+        ),
+        ({"shard": (1, 2)}, "whole, now --shard 1/2"),
+        ({"resize": (14, 14)}, "not resized, now --resize 14"),
+        ({"resize": (28, 14)}, "not resized, now --resize 28x14"),
     ],
 )
 def test_another_run_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -234,8 +242,13 @@ def test_a_plan_may_grow_but_not_leave_gaps(tmp_path: Path) -> None:
         assert log.plan == {SMALL.name: (2, 4)}
         assert log.header.plan == {SMALL.name: (2, 6), LARGE.name: (0, 1)}
         assert log.status(SMALL, 5) == "ok"
-    with pytest.raises(UserError, match="asked samples 2-6 of n1-g2x2-k1; 8-10 would leave a gap"):
+    said = (
+        "this run asks --limit 2-6 of n1-g2x2-k1; with 8-10 the samples between 6 and 8 would stay "
+        "unasked: take --limit 2-10, or another --log"
+    )
+    with pytest.raises(UserError, match=said):
         open_log(tmp_path, DATA, MODEL, plan={SMALL.name: (8, 10)})
+    open_log(tmp_path, DATA, MODEL, plan={SMALL.name: (2, 6)}).close()
     assert Run.open(tmp_path).header.plan == {SMALL.name: (2, 6), LARGE.name: (0, 1)}
 
 
@@ -330,7 +343,7 @@ def test_a_server_may_move_to_another_port_but_not_to_another_host(tmp_path: Pat
     write(tmp_path / "a", record(0), adapter=server("http://127.0.0.1:8000/v1"))
     write(tmp_path / "a", record(1), adapter=server("http://127.0.0.1:9000/v1"))
     assert len(statuses(Run.open(tmp_path / "a"))) == 2
-    with pytest.raises(UserError, match="its base_url"):
+    with pytest.raises(UserError, match="now --base-url http://elsewhere:8000/v1;"):
         write(tmp_path / "a", record(2), adapter=server("http://elsewhere:8000/v1"))
     write(tmp_path / "1", record(0), shard=(1, 2), adapter=server("http://one:8000/v1"))
     write(tmp_path / "2", record(2), shard=(2, 2), adapter=server("http://two:8000/v1"))

@@ -5,8 +5,9 @@ package adds a provider by an entry point of the group `mmneedle.adapters`, name
 and leading to a function `create(name, options) -> Adapter`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
@@ -31,6 +32,10 @@ class Provider(NamedTuple):
     """What `pip install "mmneedle[extra]"` brings for it; None if it needs nothing."""
 
 
+_PACKAGES = {"google": "google-genai", "google.genai": "google-genai"}
+"""What pip calls a module's package, where it has another name."""
+_MAKERS = {"gpt": "openai", "chatgpt": "openai", "claude": "anthropic", "gemini": "google"}
+"""Families of models, and the provider that was meant where one stands in its place."""
 _ADAPTER = ("model", "wants_images", "generate", "fingerprint", "aclose")
 PROVIDERS: dict[str, Provider] = {
     "baseline": Provider("mmneedle.adapters.baselines"),
@@ -70,14 +75,11 @@ def read_model(model: str, options: Mapping[str, Any]) -> tuple[str, dict[str, A
     provider, _, name = path.partition("/")
     known = _known()
     if not name or provider not in known:
-        names = ", ".join(f"{one}/NAME" for one in known)
-        raise UserError(f"no model {path!r}; known are {names}")
-    try:
-        merged: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=True))
-    except ValueError:
-        if query:
-            raise UserError(f"{path!r}: options look like ?p=0.8&seed=1") from None
-        merged = {}
+        raise UserError(_unknown(path, known))
+    for text in (model, *map(str, options.values())):
+        if not is_text(text):
+            raise UserError(f"{text!r}: holds characters that are no text (half of a surrogate)")
+    merged = _query(path, query)
     if "base_url" in merged:  # names stand in logs and folders, and an address may hold a password
         raise UserError(f"{path}: give the server's address as --base-url, not in the model's name")
     for key, value in options.items():
@@ -86,6 +88,40 @@ def read_model(model: str, options: Mapping[str, Any]) -> tuple[str, dict[str, A
                 raise UserError(f"{key} is given twice, in the model's name and as an option")
             merged[key] = value
     return path, merged
+
+
+def _query(path: str, query: str) -> dict[str, Any]:
+    """The options after a model string's question mark."""
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
+    except ValueError:
+        raise UserError(f"{path!r}: options look like ?p=0.8&seed=1") from None
+    merged: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in merged:
+            raise UserError(f"{path}: {key} is given twice in the model's name")
+        merged[key] = value
+    return merged
+
+
+def is_text(text: str) -> bool:
+    """Whether a text has an encoding: bytes of the command line that are none do not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _unknown(path: str, known: Iterable[str]) -> str:
+    """What to say of a model string whose provider nobody knows."""
+    provider, slash, name = path.partition("/")
+    names = sorted(known)
+    makers = [maker for family, maker in _MAKERS.items() if provider.lower().startswith(family)]
+    near = get_close_matches(provider.lower(), names, 1) or makers
+    model = name if slash else provider if makers else "NAME"
+    hint = f" (did you mean {near[0]}/{model or 'NAME'}?)" if near else ""
+    return f"no model {path!r}{hint}; known are {', '.join(f'{one}/NAME' for one in names)}"
 
 
 def _known() -> dict[str, Callable[[str], Create]]:
@@ -104,8 +140,9 @@ def _own(provider: Provider) -> Callable[[str], Create]:
         except ModuleNotFoundError as error:
             if provider.extra is None or (error.name or "").startswith("mmneedle"):
                 raise
+            package = _PACKAGES.get(error.name or "", error.name)
             raise UserError(
-                f'{model} needs the package {error.name}: pip install "mmneedle[{provider.extra}]"'
+                f'{model} needs the package {package}: pip install "mmneedle[{provider.extra}]"'
             ) from None
         return create
 

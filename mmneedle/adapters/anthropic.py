@@ -139,9 +139,9 @@ class AnthropicAdapter:
         except anthropic.APIStatusError as error:
             response = read_error(error)
         except (anthropic.APITimeoutError, httpx2.TimeoutException) as error:
-            response = no_reply("timeout", error)
+            response = no_reply("timeout", error, self._settings["base_url"])
         except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
-            response = no_reply("server_error", error)
+            response = no_reply("server_error", error, self._settings["base_url"])
         timed = {"latency": clock.passed(), "first_token": clock.first}
         return self._secrets.hide(msgspec.structs.replace(response, **timed))
 

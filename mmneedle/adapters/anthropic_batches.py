@@ -19,6 +19,7 @@ from mmneedle.adapters.anthropic import AnthropicAdapter, read_error, read_error
 from mmneedle.adapters.batches import (
     CANCELLED,
     EXPIRED,
+    MISREAD,
     NO_RESULT,
     BatchState,
     Failure,
@@ -27,9 +28,11 @@ from mmneedle.adapters.batches import (
     Submission,
     decode_line,
     lines,
+    strange_reply,
+    without_api,
 )
 from mmneedle.adapters.server import Secrets
-from mmneedle.adapters.statuses import decode, get, one_line
+from mmneedle.adapters.statuses import decode, get, no_reply
 from mmneedle.types import Request, Response
 
 # The API's guide to batch processing, as of November 2026; a thousandth less, for the frame.
@@ -72,6 +75,7 @@ class AnthropicBatches:
             secrets: what errors must not show.
         """
         self._adapter, self._client, self._secrets = adapter, client, secrets
+        self._address = adapter.fingerprint()["base_url"]
 
     def line(self, custom_id: str, request: Request) -> bytes:
         """A request as an item of the list `requests`."""
@@ -81,7 +85,7 @@ class AnthropicBatches:
     async def submit(self, submission: Submission, path: Path, *, again: bool) -> str:
         """Send the lines as one body."""
         body = _Body(path, submission.bytes)
-        with self._failures():
+        with self._failures(known=False):
             reply = await self._client.post(
                 _PATH,
                 content=body,
@@ -96,7 +100,7 @@ class AnthropicBatches:
     async def find(self, submission: Submission, known: Set[str]) -> Found:
         """Look through batches made since with as many requests; newest come first."""
         undecided = False
-        with self._failures():
+        with self._failures(known=False):
             async for batch in self._client.messages.batches.list(limit=_PAGE):
                 if batch.created_at.timestamp() < submission.at - _SKEW:
                     break
@@ -124,13 +128,12 @@ class AnthropicBatches:
         """How a batch stands."""
         with self._failures():
             told = await self._client.messages.batches.retrieve(batch)
-        counts = told.request_counts
-        return BatchState(
-            ended=told.processing_status == "ended",
-            done=_total(told) - counts.processing,
-            rest=NO_RESULT,
-            cancelled=told.cancel_initiated_at is not None,
-        )
+            return BatchState(
+                ended=told.processing_status == "ended",
+                done=_total(told) - told.request_counts.processing,
+                rest=NO_RESULT,
+                cancelled=told.cancel_initiated_at is not None,
+            )
 
     async def results(self, batch: str) -> AsyncGenerator[tuple[str, Response]]:
         """What stands in the stream of results."""
@@ -176,17 +179,24 @@ class AnthropicBatches:
         await self._client.close()
 
     @contextmanager
-    def _failures(self) -> Iterator[None]:
-        """What the SDK raises, as Failure."""
+    def _failures(self, *, known: bool = True) -> Iterator[None]:
+        """What the SDK raises, as Failure.
+
+        Args:
+            known: it is about a thing that was there once.
+        """
         try:
             yield
         except anthropic.APIStatusError as error:
-            response, gone = read_error(error), error.status_code == 404
+            response, gone = read_error(error), known and error.status_code == 404
+            if not known:
+                response = without_api(response, error.status_code, self._address)
         except (anthropic.APITimeoutError, httpx2.TimeoutException) as error:
-            response, gone = Response("timeout", error=one_line(error)), False
+            response, gone = no_reply("timeout", error, self._address), False
         except (anthropic.APIError, httpx2.HTTPError) as error:
-            said = one_line(error) or type(error).__name__
-            response, gone = Response("server_error", error=said), False
+            response, gone = no_reply("server_error", error, self._address), False
+        except MISREAD as error:
+            response, gone = strange_reply(error), False
         else:
             return
         raise Failure(self._secrets.hide(response), gone=gone) from None

@@ -142,9 +142,9 @@ class GoogleAdapter:
         except errors.APIError as error:
             response = read_error(error)
         except httpx2.TimeoutException as error:
-            response = no_reply("timeout", error)
+            response = no_reply("timeout", error, self._settings["base_url"])
         except (httpx2.HTTPError, ValueError) as error:  # ValueError: an error that is no text
-            response = no_reply("server_error", error)
+            response = no_reply("server_error", error, self._settings["base_url"])
         latency = time.perf_counter() - began
         return self._secrets.hide(msgspec.structs.replace(response, latency=latency))
 

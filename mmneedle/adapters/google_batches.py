@@ -18,6 +18,7 @@ from google.genai import errors, types
 from mmneedle.adapters.batches import (
     CANCELLED,
     EXPIRED,
+    MISREAD,
     NO_RESULT,
     BatchState,
     Failure,
@@ -25,10 +26,12 @@ from mmneedle.adapters.batches import (
     Limits,
     Submission,
     decode_line,
+    strange_reply,
+    without_api,
 )
 from mmneedle.adapters.google import GoogleAdapter, read_error, read_error_object
 from mmneedle.adapters.server import Secrets
-from mmneedle.adapters.statuses import get, one_line
+from mmneedle.adapters.statuses import get, no_reply
 from mmneedle.types import Request, Response
 
 # The API's guide to batches, as of November 2026: 2 GB a file. It names no number of requests.
@@ -78,6 +81,7 @@ class GoogleBatches:
         self._adapter, self._name, self._secrets = adapter, name, secrets
         self._client, self._http = client.aio, http
         self._told: Any = None
+        self._address = adapter.fingerprint()["base_url"]
         http.event_hooks = {"response": [self._note]}
 
     async def _note(self, response: httpx2.Response) -> None:
@@ -92,7 +96,7 @@ class GoogleBatches:
 
     async def submit(self, submission: Submission, path: Path, *, again: bool) -> str:
         """Upload the file, unless that was done already, and make a job of it."""
-        with self._failures():
+        with self._failures(known=False):
             file = await self._uploaded(submission) if again else None
             if file is None:
                 config = types.UploadFileConfig(
@@ -121,7 +125,7 @@ class GoogleBatches:
 
     async def find(self, submission: Submission, known: Set[str]) -> Found:
         """Look for a job with the submission's name."""
-        with self._failures():
+        with self._failures(known=False):
             config = types.ListBatchJobsConfig(page_size=_PAGE)
             async for job in await self._client.batches.list(config=config):
                 if job.display_name == submission.name and job.name:
@@ -188,18 +192,24 @@ class GoogleBatches:
         await self._http.aclose()
 
     @contextmanager
-    def _failures(self) -> Iterator[None]:
-        """What the SDK raises, as Failure."""
+    def _failures(self, *, known: bool = True) -> Iterator[None]:
+        """What the SDK raises, as Failure.
+
+        Args:
+            known: it is about a thing that was there once.
+        """
         try:
             yield
         except errors.APIError as error:
-            response, gone = read_error(error), error.code == 404
+            response, gone = read_error(error), known and error.code == 404
+            if not known:
+                response = without_api(response, error.code, self._address)
         except httpx2.TimeoutException as error:
-            response, gone = Response("timeout", error=one_line(error) or "no reply in time"), False
-        # KeyError, ValueError: an upload whose replies are none, or an error that is no text
-        except (httpx2.HTTPError, KeyError, ValueError) as error:
-            said = one_line(error) or type(error).__name__
-            response, gone = Response("server_error", error=said), False
+            response, gone = no_reply("timeout", error, self._address), False
+        except httpx2.HTTPError as error:
+            response, gone = no_reply("server_error", error, self._address), False
+        except MISREAD as error:
+            response, gone = strange_reply(error), False
         else:
             return
         raise Failure(self._secrets.hide(response), gone=gone) from None

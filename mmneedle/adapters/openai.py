@@ -205,9 +205,9 @@ class OpenAIAdapter:
         except openai.APIStatusError as error:
             response = read_error(error)
         except openai.APITimeoutError as error:
-            response = no_reply("timeout", error)
+            response = no_reply("timeout", error, self._settings["base_url"])
         except (openai.APIConnectionError, httpx2.HTTPError) as error:
-            response = no_reply("server_error", error)
+            response = no_reply("server_error", error, self._settings["base_url"])
         latency = time.perf_counter() - began
         return self._secrets.hide(msgspec.structs.replace(response, latency=latency))
 

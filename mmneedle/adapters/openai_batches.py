@@ -17,6 +17,7 @@ from openai.types import Batch
 from mmneedle.adapters.batches import (
     CANCELLED,
     EXPIRED,
+    MISREAD,
     NO_RESULT,
     BatchState,
     Failure,
@@ -25,10 +26,12 @@ from mmneedle.adapters.batches import (
     Submission,
     decode_line,
     lines,
+    strange_reply,
+    without_api,
 )
 from mmneedle.adapters.openai import OpenAIAdapter, read_error
 from mmneedle.adapters.server import Secrets
-from mmneedle.adapters.statuses import failure, get, one_line
+from mmneedle.adapters.statuses import failure, get, no_reply, one_line
 from mmneedle.types import Request, Response
 
 # The API's guide to batches, as of November 2026.
@@ -72,6 +75,7 @@ class OpenAIBatches:
             secrets: what errors must not show.
         """
         self._adapter, self._client, self._secrets = adapter, client, secrets
+        self._address = adapter.fingerprint()["base_url"]
         self._url = f"/v1{adapter.path}"
         self._frame = b',"method":"POST","url":%b,"body":' % msgspec.json.encode(self._url)
 
@@ -96,7 +100,7 @@ class OpenAIBatches:
                 completion_window="24h",
                 metadata={_KEY: submission.token},
             )
-        return batch.id
+            return batch.id
 
     async def _uploaded(self, submission: Submission) -> str | None:
         """The file of a submission, where it went through before the process was killed."""
@@ -155,8 +159,9 @@ class OpenAIBatches:
         """What stands in the file of results and in that of errors."""
         with self._failures():
             told = await self._client.batches.retrieve(batch)
+            files = told.output_file_id, told.error_file_id
         lost: Failure | None = None
-        for file in filter(None, (told.output_file_id, told.error_file_id)):
+        for file in filter(None, files):
             try:
                 async for line in lines(self._content(file)):
                     result = decode_line(line, _RESULTS)
@@ -207,15 +212,15 @@ class OpenAIBatches:
         try:
             yield
         except openai.APIStatusError as error:
-            response, gone = read_error(error), error.status_code == 404
-            if gone and not known:
-                said = f"{one_line(error)} (this server may have no batch API)"
-                response, gone = Response("auth", error=said), False
+            response, gone = read_error(error), known and error.status_code == 404
+            if not known:
+                response = without_api(response, error.status_code, self._address)
         except openai.APITimeoutError as error:
-            response, gone = Response("timeout", error=one_line(error)), False
+            response, gone = no_reply("timeout", error, self._address), False
         except (openai.APIError, httpx2.HTTPError) as error:
-            said = one_line(error) or type(error).__name__
-            response, gone = Response("server_error", error=said), False
+            response, gone = no_reply("server_error", error, self._address), False
+        except MISREAD as error:
+            response, gone = strange_reply(error), False
         else:
             return
         raise Failure(self._secrets.hide(response), gone=gone) from None

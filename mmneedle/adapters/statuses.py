@@ -86,10 +86,18 @@ def failure(code: int, details: str, message: str, headers: Mapping[str, str]) -
     return Response(status, error=message, retry_after=wait, uncharged=uncharged)
 
 
-def no_reply(status: Status, error: Exception) -> Response:
-    """The response for an HTTP client's error: nothing came back, or not all of it."""
+def no_reply(status: Status, error: Exception, url: str) -> Response:
+    """The response for an HTTP client's error: nothing came back, or not all of it.
+
+    Args:
+        status: timeout or server_error.
+        error: what the client raised.
+        url: the server's address as it may be shown.
+    """
     said = one_line(error) or type(error).__name__
-    return Response(status, error=said, uncharged=_unreached(error))
+    if _unreached(error):
+        return Response(status, error=f"{url} cannot be reached: {said}", uncharged=True)
+    return Response(status, error=said)
 
 
 def _unreached(error: BaseException | None) -> bool:

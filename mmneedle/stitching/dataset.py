@@ -302,15 +302,32 @@ def _plan(
     )
 
 
+_SAID = {
+    "source": "--source {}",
+    "seed": "--seed {}",
+    "photos": "a source of {} photos",
+    "sha256": "photos and captions with the checksum {:.12}",
+    "drawing": "version {} of the drawing",
+    "captions": "--caption {}",
+    "hard_negatives": "--hard-negatives {}",
+    "questions": "--questions-per-haystack {}",
+    "width": "cells {} px wide",
+    "height": "cells {} px high",
+    "quality": "--quality {}",
+    "subsampling": "--subsampling {}",
+}
+"""The parts of a recipe as a user says them, the most telling first."""
+
+
 def _difference(old: Manifest, new: dict[str, Any]) -> str:
     """What sets two recipes apart, in words."""
     there = {"source": old.identity, "rules": old.rules, "tiles": old.tiles}
     for part, one in there.items():
         had, has = msgspec.to_builtins(one), msgspec.to_builtins(new[part])
-        for key in sorted({*had, *has}):
+        for key in [*_SAID, *sorted({*had, *has} - {*_SAID})]:
             if had.get(key) != has.get(key):
-                name = "number of questions a haystack" if key == "questions" else key
-                return f"its {name.replace('_', ' ')} is {had.get(key)!r}, now {has.get(key)!r}"
+                said = _SAID.get(key, f"{key} {{}}")
+                return f"{said.format(str(had.get(key)))}, now {said.format(str(has.get(key)))}"
     return "it was sampled by another version of mmneedle"
 
 
