@@ -40,7 +40,6 @@ def test_a_whole_folder_is_read(tmp_path: Path) -> None:
         ({"config": "{"}, "config.json: is damaged"),
         ({"config": "[]"}, "config.json: is damaged"),
         ({"config": {"a": 1}}, "names no model_type"),
-        ({"config": {"model_type": "qwen2", "hidden_size": 8}}, "is a text-only model (qwen2)"),
         ({"preprocessor_config": None}, "has no image processor"),
         ({"preprocessor_config": "nul"}, "preprocessor_config.json: is damaged"),
         ({"tokenizer": None}, "has no tokenizer"),
@@ -188,3 +187,14 @@ def test_processors_that_shrink_a_large_haystack(
     assert rule.shrinks(2048, 2048) == (seen is not None)
     with pytest.raises(UserError, match="no such limit"):
         rule.fitted(2048, 2048, {"max_pixels": 1})
+
+
+def test_a_model_without_eyes(tmp_path: Path) -> None:
+    blind = {"config": {"model_type": "qwen2", "hidden_size": 8}, "preprocessor_config": None}
+    folder = write_checkpoint(tmp_path / "chats", **blind)
+    checkpoint = Checkpoint.open(str(folder))
+    assert (checkpoint.sees, checkpoint.chats) == (False, True)
+    with pytest.raises(UserError, match=r"is a text-only model \(qwen2\)"):
+        checkpoint.check_sight()
+    folder = write_checkpoint(tmp_path / "base", **blind, tokenizer_config={})
+    assert Checkpoint.open(str(folder)).chats is False

@@ -32,7 +32,7 @@ _PIECE, _PIECES = 1 << 16, 64  # of a larger one
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """A vision-language model that can be loaded."""
+    """A model that can be loaded, with eyes or without."""
 
     name: str
     """What is handed to the engine: the folder, or a hub id."""
@@ -46,6 +46,10 @@ class Checkpoint(msgspec.Struct, frozen=True):
     """What its processor does to an image's size, as the checkpoint has it."""
     digest: str
     """SHA-256 over everything that shapes its answers; see `_digest`."""
+    sees: bool = True
+    """Whether it takes images."""
+    chats: bool = True
+    """Whether it has a chat template; one without goes on with a text."""
 
     @property
     def model_type(self) -> str:
@@ -74,6 +78,14 @@ class Checkpoint(msgspec.Struct, frozen=True):
         known = {"checkpoint": self.digest, "revision": self.revision}
         return {key: value for key, value in known.items() if value}
 
+    def check_sight(self) -> None:
+        """See that it can be asked about images. Raises UserError for a text-only model."""
+        if not self.sees:
+            raise UserError(
+                f"{self.name}: is a text-only model ({self.model_type}); a haystack of images "
+                "needs a vision-language model"
+            )
+
     @classmethod
     def open(cls, name: str) -> Self:
         """Read a folder, a hub id such as org/name, or "tiny", the model that comes along.
@@ -82,8 +94,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
         the engine fetches the weights.
 
         Raises:
-            UserError: no such folder or model; no checkpoint; a text-only model; a damaged or
-                missing file. One line that names the file.
+            UserError: no such folder or model; no checkpoint; a damaged or missing file. One line
+                that names the file.
         """
         folder = Path(name).expanduser()
         if name == "tiny" and not folder.exists():
@@ -105,17 +117,14 @@ class Checkpoint(msgspec.Struct, frozen=True):
         config = _json(folder / "config.json")
         if "model_type" not in config:
             raise UserError(f"{folder / 'config.json'}: names no model_type, so no model")
-        if not any(config.get(key) not in (None, {}) for key in _SEES):
-            raise UserError(
-                f"{name}: is a text-only model ({config['model_type']}); a haystack of images "
-                "needs a vision-language model"
-            )
-        processor = _image_processor(name, folder)
-        _check_words(name, folder)
+        sees = any(config.get(key) not in (None, {}) for key in _SEES)
+        processor = _image_processor(name, folder) if sees else {}
+        chats = _check_words(name, folder, must_chat=sees)
         if revision is None:
             check_weights(folder)
         rule = ImageRule.read(processor, config)
-        return cls(name, revision, folder, config, rule, _digest(folder, weights=revision is None))
+        digest = _digest(folder, weights=revision is None)
+        return cls(name, revision, folder, config, rule, digest, sees, chats)
 
 
 def is_hub_id(name: str) -> bool:
@@ -156,8 +165,8 @@ def _image_processor(name: str, folder: Path) -> dict[str, Any]:
     return config
 
 
-def _check_words(name: str, folder: Path) -> None:
-    """See that there is a tokenizer and a chat template."""
+def _check_words(name: str, folder: Path, *, must_chat: bool) -> bool:
+    """See that there is a tokenizer; whether there is a chat template."""
     settings = _optional(folder / "tokenizer_config.json")
     if not any((folder / file).is_file() for file in _TOKENIZERS) and "auto_map" not in settings:
         raise UserError(f"{name}: has no tokenizer (tokenizer.json)")
@@ -165,13 +174,15 @@ def _check_words(name: str, folder: Path) -> None:
         _json(folder / "tokenizer.json")
     inside = (settings, _optional(folder / "processor_config.json"))
     templates = ("chat_template.jinja", "chat_template.json", "chat_templates/default.jinja")
-    if not any(config.get("chat_template") for config in inside) and not any(
+    chats = any(config.get("chat_template") for config in inside) or any(
         (folder / file).is_file() for file in templates
-    ):
+    )
+    if must_chat and not chats:
         raise UserError(
             f"{name}: has no chat template (chat_template.jinja), so it is no chat model, or its "
             "copy is not whole"
         )
+    return chats
 
 
 # --------------------------------------------------------------------------- weights

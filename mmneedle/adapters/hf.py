@@ -103,6 +103,8 @@ class HFAdapter:
     def prepare(self, needs: Sequence[Needs]) -> None:
         """Load the model. Raises UserError where it cannot be loaded or cannot serve."""
         quieten()
+        if not needs or any(need.images for need in needs):
+            self.checkpoint.check_sight()
         if any(need.images for need in needs):
             width, height = (max(getattr(n, side) for n in needs) for side in ("width", "height"))
             self.images = self.checkpoint.images.fitted(width, height, self.arguments.pixels)
@@ -110,7 +112,8 @@ class HFAdapter:
             processor = load_processor(
                 self.checkpoint, self.images, self.arguments.trust_remote_code
             )
-            self._check_template(processor, max((n.images for n in needs), default=2))
+            if self.checkpoint.sees:
+                self._check_template(processor, max((n.images for n in needs), default=2))
             model = load_model(self.model, self.checkpoint, self.arguments)
         except UserError:
             raise
@@ -138,6 +141,7 @@ class HFAdapter:
             self._template(),
             self.logprobs,
             self.checkpoint.version,
+            self.checkpoint.chats,
         )
         return Engine(model, processor, generation, settings)
 

@@ -14,6 +14,7 @@ from PIL import Image
 from transformers import LogitsProcessor, StoppingCriteria
 
 from mmneedle.adapters import thinking
+from mmneedle.adapters.plain import END, begun
 from mmneedle.errors import UserError
 from mmneedle.types import Request, Response, Status, Usage
 
@@ -57,6 +58,8 @@ class Settings(NamedTuple):
     logprobs: bool
     name: str
     """The model's exact version, for responses."""
+    chats: bool = True
+    """Whether there is a chat template; else the model goes on with a text, up to a line's end."""
 
 
 class Engine:
@@ -85,7 +88,7 @@ class Engine:
         except (OSError, SyntaxError, ValueError) as error:
             return Response("image_rejected", error=f"an image cannot be decoded: {error}")
         processor = self._processor()
-        prompt = render(processor, request.prompt, len(images), self.settings.template)
+        prompt = self._rendered(processor, request, len(images))
         found = placeholders(processor, prompt)
         if found is not None and found != len(images):
             return Response(
@@ -103,6 +106,12 @@ class Engine:
                 usage=Usage(input_tokens=encoded.tokens),
             )
         return encoded
+
+    def _rendered(self, processor: Any, request: Request, images: int) -> str:
+        """The chat as text; for a model that does not chat, the text and how its answer begins."""
+        if not self.settings.chats:
+            return begun(request)
+        return render(processor, request.prompt, images, self.settings.template)
 
     def _processor(self) -> Any:
         """Each thread's own: a tokenizer is not made for several at once."""
@@ -208,6 +217,7 @@ class Engine:
             max_new_tokens=room,
             stopping_criteria=[watch],
             logits_processor=[odds] if self.settings.logprobs else [],
+            **({} if self.settings.chats else {"stop_strings": [END], "tokenizer": self.tokenizer}),
         )
         tokens = output[:, longest:].tolist()
         known = odds.steps and torch.stack(odds.steps, dim=1).tolist()
@@ -234,16 +244,19 @@ class Engine:
             return Response("server_error", error="stopped before the answer was whole")
         words = tokens if stop is None else tokens[:stop]
         text = self._decode(words)
+        ended = stop is not None
+        if not self.settings.chats and END in text:
+            text, ended = text[: text.index(END)], True
         thought = thinking.split(text, request.prompt)
         status: Status = "ok" if thought.answer.strip() else "empty"
-        if stop is None:
+        if not ended:
             status = "truncated"
         place = self._answer_place(words, thought)
         return Response(
             status,
             text=thought.answer,
             reasoning=thought.reasoning,
-            stop_reason="length" if stop is None else "stop",
+            stop_reason="stop" if ended else "length",
             model=self.settings.name,
             usage=Usage(
                 input_tokens=request.tokens,

@@ -3,13 +3,18 @@
 import importlib.util
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    GenerationConfig,
+)
 
 from mmneedle.adapters import options
 from mmneedle.adapters.checkpoints import Checkpoint
@@ -141,6 +146,8 @@ def load_processor(checkpoint: Checkpoint, rule: ImageRule, trust_remote_code: b
     """
     where: dict[str, Any] = {"revision": checkpoint.revision} if checkpoint.revision else {}
     where["trust_remote_code"] = trust_remote_code
+    if not checkpoint.sees:
+        return Words(transformers.AutoTokenizer.from_pretrained(checkpoint.name, **where))
     if importlib.util.find_spec("torchvision") is not None:
         processor = transformers.AutoProcessor.from_pretrained(checkpoint.name, **where)
     else:
@@ -157,6 +164,31 @@ def load_processor(checkpoint: Checkpoint, rule: ImageRule, trust_remote_code: b
         limits = {"shortest_edge": rule.min_pixels, "longest_edge": rule.max_pixels}
         images.size = type(images.size)(**limits)
     return processor
+
+
+class Words:
+    """The tokenizer of a text-only model, in the place of a processor."""
+
+    image_processor = None
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+
+    def apply_chat_template(self, messages: Sequence[Mapping[str, Any]], **how: Any) -> str:
+        """The chat as text; such templates take a text, not a list of parts."""
+        plain = [
+            {"role": one["role"], "content": "".join(part["text"] for part in one["content"])}
+            for one in messages
+        ]
+        return str(self.tokenizer.apply_chat_template(plain, **how))
+
+    def __call__(self, images: None, text: list[str], return_tensors: str) -> Any:
+        """Tokens of a text; a chat template has put in what a chat begins with."""
+        return self.tokenizer(
+            text,
+            return_tensors=return_tensors,
+            add_special_tokens=not self.tokenizer.chat_template,
+        )
 
 
 def _without_videos(checkpoint: Checkpoint, where: Mapping[str, Any]) -> Any:
@@ -210,7 +242,8 @@ def load_model(model: str, checkpoint: Checkpoint, arguments: Arguments) -> Any:
     where["trust_remote_code"] = arguments.trust_remote_code
     config = AutoConfig.from_pretrained(checkpoint.name, **where)
     _change(config.get_text_config(), arguments.config)
-    loaded, report = AutoModelForImageTextToText.from_pretrained(
+    kind = AutoModelForImageTextToText if checkpoint.sees else AutoModelForCausalLM
+    loaded, report = kind.from_pretrained(
         checkpoint.name,
         config=config,
         dtype=arguments.dtype if arguments.dtype == "auto" else getattr(torch, arguments.dtype),

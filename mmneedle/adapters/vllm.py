@@ -19,6 +19,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from mmneedle.adapters import options, thinking
 from mmneedle.adapters.checkpoints import Checkpoint
+from mmneedle.adapters.plain import END
 from mmneedle.adapters.reasoning import reasoning, room
 from mmneedle.adapters.sight import Sight
 from mmneedle.adapters.vllm_engine import (
@@ -140,7 +141,10 @@ class VLLMAdapter:
         if self.reasoning is not None:
             template["enable_thinking"] = self.reasoning != "off"
         threads = self.plan.threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)))
-        self.inputs = Inputs(self.engine, template, threads, room_for_pixels())
+        chats = self.checkpoint.chats
+        self.inputs = Inputs(self.engine, template, threads, room_for_pixels(), chats=chats)
+        if not chats:
+            self.params.stop = [END]
         special = set(self.tokenizer.all_special_tokens)
         self.params.skip_special_tokens = special.isdisjoint(itertools.chain(*thinking.TAGS))
         if self._logprobs:

@@ -198,15 +198,18 @@ class Plan:
             UserError: the model's context is too short, or it takes fewer images.
         """
         images = max((need.images for need in needs), default=1)
+        if images:
+            self.checkpoint.check_sight()
         width = max((need.width or 1 for need in needs), default=1)
         height = max((need.height or 1 for need in needs), default=1)
         result: dict[str, Any] = {
             "model": self.checkpoint.name,
-            "limit_mm_per_prompt": {"image": images or 1, "video": 0, "audio": 0},
             "enable_prefix_caching": True,
             "disable_log_stats": False,  # the time to the first token comes with them
         }
-        self.images = self.checkpoint.images.fitted(width, height, self.pixels)
+        if self.checkpoint.sees:
+            result["limit_mm_per_prompt"] = {"image": images or 1, "video": 0, "audio": 0}
+            self.images = self.checkpoint.images.fitted(width, height, self.pixels)
         if self.images != self.checkpoint.images:
             result["mm_processor_kwargs"] = self.images.kwargs()
         result |= self.given
@@ -219,7 +222,7 @@ class Plan:
         from vllm.engine.arg_utils import AsyncEngineArgs
 
         config = AsyncEngineArgs(**arguments).create_model_config()
-        if not config.is_multimodal_model:
+        if not config.is_multimodal_model and any(need.images for need in needs):
             raise UserError(f"{self.model}: vLLM runs this model on text alone")
         counts = [self._count(config, need) for need in needs]
         room = max(counts) + self.max_tokens
@@ -242,12 +245,14 @@ class Plan:
         from PIL import Image
         from vllm.multimodal import MULTIMODAL_REGISTRY
         from vllm.multimodal.processing import ProcessorInputs, TimingContext
+        from vllm.tokenizers import get_tokenizer
 
-        processor = MULTIMODAL_REGISTRY.create_processor(config)
-        encode: Callable[..., list[int]] = processor.info.get_tokenizer().encode
         images = need.images
         if not images:
-            return len(encode(need.prompt, add_special_tokens=False))
+            tokenizer = get_tokenizer(config.tokenizer, revision=config.tokenizer_revision)
+            return len(tokenizer.encode(need.prompt, add_special_tokens=False))
+        processor = MULTIMODAL_REGISTRY.create_processor(config)
+        encode: Callable[..., list[int]] = processor.info.get_tokenizer().encode
         blank = [Image.new("RGB", (need.width, need.height)) for _ in range(images)]
         text = processor.dummy_inputs.get_dummy_text({"image": images})
         try:

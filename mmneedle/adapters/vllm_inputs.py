@@ -30,6 +30,7 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.multimodal.processing import ProcessorInputs, TimingContext
 from vllm.renderers.params import ChatParams
 
+from mmneedle.adapters.plain import begun
 from mmneedle.types import Request
 
 _BORROWED = 8  # attempts while another thread has the tokenizer
@@ -83,20 +84,28 @@ class Preprocessor:
     They share one processor: loading another one, tokenizer and all, takes seconds each.
     """
 
-    def __init__(self, renderer: Any, template: Mapping[str, Any]) -> None:
-        self.renderer = renderer
+    def __init__(self, renderer: Any, template: Mapping[str, Any], *, chats: bool = True) -> None:
+        self.renderer, self.chats = renderer, chats
         self.params = ChatParams(
             chat_template_kwargs={"add_generation_prompt": True, "tokenize": False, **template}
         )
-        # The renderer's own processor, but without the cache that it changes as it works.
-        self._processor = MULTIMODAL_REGISTRY.create_processor(
-            renderer.model_config, tokenizer=renderer.mm_processor.info.get_tokenizer()
-        )
+        self._processor: Any = None
+        if renderer.mm_processor is not None:
+            # The renderer's own processor, but without the cache that it changes as it works.
+            self._processor = MULTIMODAL_REGISTRY.create_processor(
+                renderer.model_config, tokenizer=renderer.mm_processor.info.get_tokenizer()
+            )
         self._tokenizer = copy.deepcopy(renderer.get_tokenizer())
         self._alone = threading.Lock()
 
     def render(self, request: Request) -> list[int]:
-        """Tokens of the chat: the images in order, then the question; one placeholder an image."""
+        """Tokens of the chat: the images in order, then the question; one placeholder an image.
+
+        Of a model that does not chat: those of the text and of how its answer begins.
+        """
+        if not self.chats:
+            with self._alone:
+                return list(self._tokenizer.encode(begun(request)))
         blank = Image.new("RGB", (1, 1))
         content: list[Any] = [{"type": "image_pil", "image_pil": blank} for _ in request.images]
         content.append({"type": "text", "text": request.prompt})
@@ -157,7 +166,15 @@ class _Haystack:
 class Inputs:
     """Requests -> engine inputs."""
 
-    def __init__(self, engine: Any, template: Mapping[str, Any], threads: int, room: int) -> None:
+    def __init__(
+        self,
+        engine: Any,
+        template: Mapping[str, Any],
+        threads: int,
+        room: int,
+        *,
+        chats: bool = True,
+    ) -> None:
         """Prepare to prepare.
 
         Args:
@@ -165,9 +182,10 @@ class Inputs:
             template: arguments for the chat template.
             threads: how many decode and preprocess at once.
             room: bytes of pixels that may be in flight, here and in the engine core.
+            chats: whether the model has a chat template.
         """
         self.renderer = engine.renderer
-        self.work = Preprocessor(engine.renderer, template)
+        self.work = Preprocessor(engine.renderer, template, chats=chats)
         # One thread of torch's own each: the parallelism is ours.
         self.pool = ThreadPoolExecutor(threads, "images", torch.set_num_threads, (1,))
         # Further questions must not queue behind other haystacks' images.
