@@ -67,6 +67,9 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     p: float
     """Two-sided p-value of "they are equally good"; 1 where nothing is known."""
     test: Test
+    effect: float | None = None
+    """By how much shared haystacks multiply the difference's variance (the design effect); None:
+    not shared, or not known."""
 
 
 class Stratum(msgspec.Struct, frozen=True):
@@ -92,11 +95,13 @@ def difference(stratum: Stratum) -> Difference:
     a, b = stratum.a.mean(), stratum.b.mean()
     if stratum.clusters is None:
         clusters = None
+        effect = None
         interval = paired_interval(counts.only_a, counts.only_b, counts.n)
         p = mcnemar_exact(counts.only_a, counts.only_b)
     else:
         totals, sizes = _by_cluster(stratum)
         clusters = len(totals)
+        effect = design_effect(counts, totals, sizes)
         interval = clustered_difference(counts, totals, sizes)
         p = sign_flip(totals.astype(np.float64))
     return Difference(
@@ -108,6 +113,7 @@ def difference(stratum: Stratum) -> Difference:
         interval=interval,
         p=p,
         test=_test(clusters),
+        effect=effect,
     )
 
 
@@ -368,14 +374,28 @@ def clustered_difference(
     n, clusters = counts.n, len(totals)
     if not n:
         return -1.0, 1.0
-    gap = (counts.only_a - counts.only_b) / n
-    alone = (counts.only_a + counts.only_b) / n - gap**2
-    equal = float(clusters)
-    if alone > 0 and clusters > 1:
-        spread = float(((totals - gap * sizes) ** 2).sum()) / n**2
-        variance = spread * clusters / (clusters - 1)
+    equal, effect = float(clusters), design_effect(counts, totals, sizes)
+    if effect is not None:
         normal = -NormalDist().inv_cdf((1 - level) / 2)
-        equal = min(alone / variance, n) if variance else float(n)
-        equal *= (normal / student(normal, clusters - 1)) ** 2
+        equal = n / max(1.0, effect) * (normal / student(normal, clusters - 1)) ** 2
     share = equal / n
     return paired_interval(counts.only_a * share, counts.only_b * share, equal, level)
+
+
+def design_effect(
+    counts: Counts, totals: NDArray[np.int64], sizes: NDArray[np.int64]
+) -> float | None:
+    """The variance of a paired difference over clusters, over that of independent samples.
+
+    Arguments as `clustered_difference` has them. None where it is not known: with one cluster,
+    or where all pairs are the same.
+    """
+    n, clusters = counts.n, len(totals)
+    if not n or clusters < 2:
+        return None
+    gap = (counts.only_a - counts.only_b) / n
+    alone = (counts.only_a + counts.only_b) / n - gap**2
+    if alone <= 0:
+        return None
+    spread = float(((totals - gap * sizes) ** 2).sum()) / n**2
+    return spread * clusters / (clusters - 1) / (alone / n)
