@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from mmneedle.outcomes import KINDS, NOWHERE, UNDEFINED, Marks, Outcomes
-from mmneedle.types import Setting
+from mmneedle.types import Response, Setting
 
 SETTINGS = (
     Setting(1, 2, 2),
@@ -244,3 +244,18 @@ def wrong_cell(rng, setting, truth):
     at = np.ravel_multi_index(tuple((truth - 1).T), shape)
     other = (at + rng.integers(1, setting.cells, len(truth))) % setting.cells
     return np.column_stack(np.unravel_index(other, shape)) + 1
+
+
+# --------------------------------------------------------------------------- as a run's answers
+
+FOUR, EIGHT = Setting(1, 4, 4), Setting(10, 8, 8)
+
+
+def swapper(setting, index, truth):
+    """Swaps row and column; tells probabilities; makes up a corner when nothing is there."""
+    place = truth[0]
+    if place is None:
+        said = f"1, 1, {setting.cols}" if index % 3 else "-1"
+    else:
+        said = f"{place.image}, {place.column}, {place.row}"
+    return Response("ok", said, absent_logprob=-0.1 if place is None else -3.0)

@@ -198,7 +198,7 @@ def test_false_alarms_are_mapped_where_they_point(tmp_path: Path) -> None:
     (found,) = findings(run).values()
     assert found.pointed == [[20, 0], [0, 0]]
     assert found.pointed_images == [20] + [0] * 9
-    _, alarms = page([run]).all("svg", class_="map")
+    alarms = page([run]).all("svg", class_="map")[-1]
     assert "row 1, column 1: named 20 times" in alarms.text
     silent = write_run(tmp_path / "silent", always_right, {TEN: 40})
     assert len(page([silent]).all("svg", class_="map")) == 1
@@ -208,6 +208,8 @@ def test_outcomes_add_up(dataset: DataSet, tmp_path: Path) -> None:
     counts = dict.fromkeys(dataset.settings, 24)
     run = write_run(tmp_path / "run", all_sorts, counts, dataset=dataset)
     for table in page([run]).all("details", class_="numbers"):
+        if "The numbers" not in table.text:
+            continue
         for row in table.all("tr")[1:]:
             (head,) = row.all("th")
             needles = 2 if "K=2" in head.text else 1

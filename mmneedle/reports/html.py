@@ -21,6 +21,7 @@ from mmneedle.reports import page, panels
 from mmneedle.reports.entries import Entry, run_names
 from mmneedle.reports.findings import findings
 from mmneedle.reports.gallery import Album, first_open, wall
+from mmneedle.reports.hallucination.section import section as hallucinations
 from mmneedle.reports.leaderboard import Leaderboard, leaderboard
 from mmneedle.reports.panels import KINDS, SCORERS, in_order, named, shaped
 from mmneedle.reports.standings import (
@@ -101,7 +102,7 @@ def render_report(runs: Sequence[Run], *, datasets: Sequence[Path | str] = ()) -
     board = leaderboard(runs)
     tables = [table for table in board.tables() if table.scorer == SCORERS[0]]
     sections, album = _sections(runs, board, shelf)
-    style = page.source("theme.css", "report.css")
+    style = page.source("theme.css", "report.css", "hallucination.css")
     return (
         page.environment()
         .get_template("report.html.j2")
@@ -258,6 +259,7 @@ def _sections(
                 "shared": run.header.questions > 1,
                 **_scores(entries),
                 **panels.scores(_cells(entries, SCORERS[0]), _cells(entries, SCORERS[1])),
+                "hallucination": hallucinations(run),
                 "outcomes": panels.outcomes(entries),
                 "data_path": str(dataset.folder if dataset else run.header.dataset_path),
                 "places": panels.places(settings),

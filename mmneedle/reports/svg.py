@@ -89,17 +89,22 @@ def cell_map(
     description: str,
     colours: Sequence[str] = CIVIDIS,
     top: float = 1.0,
+    axes: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> Markup:
-    """A grid of cells, one colour a value 0..top, the number in each; None is an empty cell."""
+    """A grid of cells, one colour a value 0..top, the number in each; None is an empty cell.
+
+    axes: what rows and columns are called; their numbers from 1 by default.
+    """
     rows, cols = len(values), len(values[0])
     size, edge = 44, 20
+    down, along = axes or [[str(k + 1) for k in range(count)] for count in (rows, cols)]
     body = [
-        f'<text class="axis" x="{edge + size * c + size / 2:g}" y="14">{c + 1}</text>'
+        f'<text class="axis" x="{edge + size * c + size / 2:g}" y="14">{escape(along[c])}</text>'
         for c in range(cols)
     ]
     for r in range(rows):
-        y = edge + size * r
-        body.append(f'<text class="axis" x="{edge / 2:g}" y="{y + size / 2 + 4:g}">{r + 1}</text>')
+        y, name = edge + size * r, escape(down[r])
+        body.append(f'<text class="axis" x="{edge / 2:g}" y="{y + size / 2 + 4:g}">{name}</text>')
         for c in range(cols):
             body.append(
                 _cell(

@@ -23,8 +23,8 @@ from mmneedle.types import Setting
 IN_IMAGE = {
     "looking.transposed": "row and column are swapped",
     "looking.zero_based": "row and column are both one too small",
-    "looking.row_off": "the row is off by one, the column right",
-    "looking.column_off": "the column is off by one, the row right",
+    "looking.row_off": "the row is off by one and the column right",
+    "looking.column_off": "the column is off by one and the row right",
     "looking.neighbour": "it is one of the neighbouring cells",
     "looking.same_row": "it is in the right row",
     "looking.same_column": "it is in the right column",
@@ -270,7 +270,7 @@ def findings(of: Looking, levels: Levels, answers: int) -> Iterator[Finding]:
             family="looking",
             verdict="notable",
             text=(
-                f"When it names a wrong cell {where}, {one.label} more often than by chance: "
+                f"When it names a wrong cell {where}, {one.label}, more often than by chance: "
                 f"{one.note}."
             ),
             weight=one.weight / answers,

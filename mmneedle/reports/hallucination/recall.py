@@ -272,7 +272,7 @@ def _even(of: Recall, levels: Levels) -> Finding:
     """No place is better: or too few needles to see it."""
     widths = [c.interval[1] - c.interval[0] for c in of.places.values() if c.interval]
     few = not widths or min(widths) > 0.5
-    best = min(of.places, key=lambda key: levels.raw.get(key, 2.0))
+    best = max(of.places, key=lambda key: abs(of.places[key].gap or 0.0))
     contrast, (small, large) = of.places[best], PLACES[best]
     low, high = percent(contrast.low.value), percent(contrast.high.value)
     between = f"{low} % in {small} and {high} % in {large}"
@@ -280,7 +280,7 @@ def _even(of: Recall, levels: Levels) -> Finding:
     text = (
         f"Too few needles to tell whether the place matters: {between} ({p})."
         if few
-        else f"No evidence that the place matters: at most, {between} ({p})."
+        else f"No evidence that the place matters: the widest gap is {between} ({p})."
     )
     return Finding(
         key="recall.even",

@@ -30,7 +30,10 @@ from mmneedle.scoring import Scorer
 from mmneedle.types import Setting
 
 LEADS = ("existence", "pointing", "looking")
-"""Families that tell what kind of hallucinator a model is, should nothing weigh more."""
+"""Families that tell what kind of hallucinator a model is."""
+_LEAD = 0.3
+"""What the heaviest notable finding about places weighs more than the answers it concerns: where
+a model points and looks tells more about it than how often it does."""
 
 
 class Study(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,6 +151,11 @@ def _nothing(tables: Mapping[Setting, Outcomes]) -> Iterator[Finding]:
 def _ordered(found: Sequence[Finding]) -> list[Finding]:
     """The model's character first, then what is notable by weight, then what is not by family."""
     families = list(LEADS)
+    leads = [
+        max(some, key=lambda one: one.weight)
+        for family in LEADS[1:]
+        if (some := [one for one in found if one.family == family and one.verdict == "notable"])
+    ]
     families += [one.family for one in found if one.family not in families]
     order = {"notable": 0, "no evidence": 1, "cannot tell: too few": 1}
     return sorted(
@@ -155,7 +163,7 @@ def _ordered(found: Sequence[Finding]) -> list[Finding]:
         key=lambda one: (
             one is not found[0],
             order[one.verdict],
-            -one.weight,
+            -one.weight - _LEAD * any(one is lead for lead in leads),
             families.index(one.family),
         ),
     )
