@@ -12,6 +12,7 @@ from mmneedle.errors import UserError
 
 if TYPE_CHECKING:
     from mmneedle.runlog import Run
+    from mmneedle.texts.making import Maker
     from mmneedle.texts.scoring import TextRow
     from mmneedle.types import TextSetting
 
@@ -20,8 +21,12 @@ def build_text(
     folder: Annotated[Path, typer.Argument(help="Folder to build in.", metavar="DIR")],
     task: Annotated[str, typer.Argument(help="A text task, such as niah.", metavar="TASK")],
     lengths: Annotated[
-        str, typer.Option(help="Of the whole prompt in tokens: 512,4k,128k.")
-    ] = "1k,2k,4k,8k",
+        str | None,
+        typer.Option(
+            help="Of the whole prompt in tokens: 512,4k,128k; where a task counts in pairs or "
+            "documents, of those."
+        ),
+    ] = None,
     depths: Annotated[
         str,
         typer.Option(
@@ -55,23 +60,40 @@ def build_text(
     """Build a data set of text needles, or extend one (docs/text-tasks.md)."""
     from mmneedle.texts.dataset import Ingredients, build_texts
 
+    options = arguments.pairs(option, "--option") if option else {}
+    maker = _check_ingredients(task, questions, options)
     given = Ingredients(
         task=task,
         seed=seed,
         tokenizer=tokenizer,
         corpus=_corpus(task, texts, captions, seed),
         questions=questions,
-        options=arguments.pairs(option, "--option") if option else {},
+        options=options,
     )
-    wanted = _settings(task, arguments.lengths(lengths), depths, needles, variants)
+    counted = arguments.lengths(lengths or maker.default_lengths)
+    wanted = _settings(task, counted, depths, needles, variants)
     dataset = build_texts(folder, given, dict.fromkeys(wanted, samples))
     total = sum(dataset.manifest.settings.values())
     print(
         f"{dataset.folder}: fingerprint {dataset.fingerprint[:16]}, {len(dataset.settings)} "
         f"settings, {total} samples"
     )
-    if tokenizer is None:
+    if tokenizer is None and maker.lengths == "tokens":
         print("lengths are approximate: 4 characters a token (--tokenizer counts a model's own)")
+
+
+def _check_ingredients(task: str, questions: Path | None, options: dict[str, str]) -> "type[Maker]":
+    """A task's maker, where it takes what it is given. Raises UserError."""
+    from mmneedle.tasks.text import maker_class
+
+    maker = maker_class(task)
+    if questions is not None and not maker.takes_questions:
+        raise UserError(f"{task} makes its own questions: leave out --questions")
+    for name in options:
+        if name not in maker.option_names:
+            known = ", ".join(maker.option_names) or "none"
+            raise UserError(f"{task} has no option {name!r}; there is {known}")
+    return maker
 
 
 def _settings(
@@ -170,6 +192,8 @@ def score(runs: "Sequence[Run]", scorer: str | None, *, as_json: bool) -> None:
 
 def text_table(rows: "Sequence[TextRow]") -> str:
     """Scores by length (rows) and depth (columns), a block for each run, task and K."""
+    from mmneedle.tasks.text import maker_class
+
     blocks: dict[tuple[str, str, int], list[TextRow]] = {}
     for row in rows:
         blocks.setdefault((row.run, row.task, row.needles), []).append(row)
@@ -178,7 +202,9 @@ def text_table(rows: "Sequence[TextRow]") -> str:
         depths = sorted({-1 if row.depth is None else row.depth for row in block})
         lengths = sorted({row.length for row in block})
         cells = {(row.length, -1 if row.depth is None else row.depth): row for row in block}
-        head = ["length", *("score" if at < 0 else f"{100 * at:g} %" for at in depths), "n"]
+        counted = maker_class(task.partition(".")[0]).lengths
+        head = ["length" if counted == "tokens" else counted]
+        head += ["score" if at < 0 else f"{100 * at:g} %" for at in depths] + ["n"]
         lines = [head]
         for length in lengths:
             line = [cells.get((length, depth)) for depth in depths]
@@ -191,8 +217,23 @@ def text_table(rows: "Sequence[TextRow]") -> str:
             "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
             for line in lines
         )
-        parts.append(f"{title}\n{table}")
+        parts.append("\n".join(filter(None, (title, table, _skipped(block)))))
     return "\n\n".join(parts)
+
+
+def _skipped(rows: "Sequence[TextRow]") -> str:
+    """One line on lengths that the model's window does not hold; "" where it holds all."""
+    asked: dict[int, list[int]] = {}
+    for row in rows:
+        asked.setdefault(row.length, []).append(row.statuses.get("too_long", 0) - row.n)
+    whole = [f"{length:,}" for length, lacks in sorted(asked.items()) if not any(lacks)]
+    part = sum(row.statuses.get("too_long", 0) for row in rows if f"{row.length:,}" not in whole)
+    told = []
+    if whole:
+        told.append(f"lengths past the model's window: skipped ({', '.join(whole)})")
+    if part:
+        told.append(f"{part} samples of other lengths are past the model's window: skipped")
+    return "; ".join(told)
 
 
 def _cell(row: "TextRow | None") -> str:

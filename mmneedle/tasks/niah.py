@@ -29,8 +29,11 @@ class Niah:
     rule: ClassVar[Rule] = "all"
     needs_corpus: ClassVar[bool] = True
     lengths: ClassVar[str] = "tokens"
+    default_lengths: ClassVar[str] = "1k,2k,4k,8k"
     has_depth: ClassVar[bool] = True
     default_variants: ClassVar[tuple[str, ...]] = ("",)
+    takes_questions: ClassVar[bool] = False
+    option_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, materials: Materials) -> None:
         self.materials = materials

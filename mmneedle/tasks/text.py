@@ -6,7 +6,7 @@ from typing import cast
 from mmneedle.errors import UserError
 from mmneedle.texts.making import Maker, Materials
 
-MAKERS = {"niah": "Niah"}
+MAKERS = {"keyvalue": "KeyValue", "niah": "Niah"}
 """Name of the task, and of its module here -> the class in it."""
 
 

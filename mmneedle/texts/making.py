@@ -44,10 +44,16 @@ class Maker(Protocol):
     needs_corpus: ClassVar[bool]
     lengths: ClassVar[str]
     """What a setting's length counts: tokens, pairs, documents."""
+    default_lengths: ClassVar[str]
+    """Asked for where the user names none, as `arguments.lengths` reads them."""
     has_depth: ClassVar[bool]
     """Whether its needle has a single place; else one setting a length."""
     default_variants: ClassVar[tuple[str, ...]]
     """Asked for where the user names none; "" is the task itself."""
+    takes_questions: ClassVar[bool]
+    """Whether it asks questions of a file in a published format."""
+    option_names: ClassVar[tuple[str, ...]]
+    """What else it can be told."""
     materials: Materials
 
     def __init__(self, materials: Materials) -> None: ...
