@@ -22,6 +22,12 @@ Answer = Callable[[np.random.Generator, Setting, np.ndarray], np.ndarray]
 """(generator, setting, truth (n, 3)) -> cells (n, 3); NOWHERE thrice: "-1", UNREAD: no answer."""
 UNREAD = -9
 ABSENT = (NOWHERE,) * 3
+GIVEN = (
+    *("setting", "number", "haystack", "status", "hard", "ambiguity", "absent_logprob", "length"),
+    *("truth", "marks", "place", "part", "shared"),
+)
+UNKNOWN = set(Outcomes.__struct_fields__) - set(GIVEN)
+"""Columns that no finding looks at: latency and its like."""
 
 
 def anywhere(rng: np.random.Generator, setting: Setting, count: int) -> np.ndarray:
@@ -59,6 +65,7 @@ def table(
     probability = np.full(n, np.nan) if absent is None else absent(rng, positive)
     with np.errstate(divide="ignore"):
         logprob = np.log(probability)
+    unknown = {name: np.full(n, np.nan, np.float32) for name in UNKNOWN}
     return Outcomes(
         setting=setting,
         number=number,
@@ -67,13 +74,13 @@ def table(
         hard=~positive & (rng.random(n) < 0.5),
         ambiguity=rng.random(n).astype(np.float32),
         absent_logprob=logprob.astype(np.float32),
-        latency=np.full(n, np.nan, np.float32),
         length=np.full(n, 7),
         truth=truth.astype(np.int16)[:, None],
         marks={scorer: _marks(setting, truth, said) for scorer in ("robust", "paper")},
         place=np.full(n, -1),
         part=np.zeros(n, np.int16),
         shared=questions > 1,
+        **unknown,
     )
 
 
