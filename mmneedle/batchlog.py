@@ -25,7 +25,7 @@ from mmneedle.adapters.batches import Submission
 from mmneedle.errors import UserError
 from mmneedle.files import sync_folder
 from mmneedle.runlog import Record, RunHeader, now
-from mmneedle.types import parse_sample_id
+from mmneedle.types import split_sample_id
 
 _TOKEN_BYTES = 8
 
@@ -280,7 +280,7 @@ class Records:
     def _checked(self, line: bytes) -> Record:
         record = self._decode(line)
         try:
-            if self.header.includes(*parse_sample_id(record.sample)):
+            if self.header.includes(*split_sample_id(record.sample)):
                 return record
         except ValueError:
             pass

@@ -222,9 +222,16 @@ def find_prices(
     return msgspec.structs.replace(found, batch=batch)
 
 
+def is_local(key: str) -> bool:
+    """Whether a model runs on this machine, whose time nobody charges by the token."""
+    return key.startswith(("hf/", "vllm/", "onnx/", "baseline/"))
+
+
 def why_no_prices(key: str) -> str:
     """One line on why `find_prices` found none, and the way out."""
     own = "give prices as --prices FILE (docs/costs.md)"
+    if is_local(key):
+        return f"{key} runs on this machine: no token has a price, unless you {own}"
     try:
         import genai_prices  # noqa: F401
     except ModuleNotFoundError:

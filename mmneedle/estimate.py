@@ -14,7 +14,7 @@ from mmneedle.adapters.limits import Book, text_tokens
 from mmneedle.adapters.options import read as read_options
 from mmneedle.adapters.options import whole
 from mmneedle.adapters.reasoning import MORE_EFFORTS, reasoning, room
-from mmneedle.costs import Prices, cost, dollars, find_prices, why_no_prices
+from mmneedle.costs import Prices, cost, dollars, find_prices, is_local, why_no_prices
 from mmneedle.errors import UserError
 from mmneedle.evaluate import make_plan, open_asked, task_needs
 from mmneedle.preflight import Preflight, View, preflight
@@ -127,6 +127,7 @@ def estimate(
     usual = sum(one.requests * one.usual for one in reckoned)
     usd = _total(one.usd(one.usual) for one in reckoned)
     shared = dataset.questions
+    connections = max_connections or adapters.connections(path)
     factor = found.batch if found else None
     return Estimate(
         model=path,
@@ -140,8 +141,8 @@ def estimate(
         usd_batch=None if usd is None or factor is None else usd * factor,
         usd_cached=None if shared == 1 else _total(one.usd_cached(shared) for one in reckoned),
         minutes=_minutes(requests, None if tokens is None else tokens + usual, rpm, tpm),
-        seconds_each=requests / (max_connections or 16),
-        max_connections=max_connections or 16,
+        seconds_each=requests / connections,
+        max_connections=connections,
         batch=batch,
         prices=found,
         images_by=checked.rule_source,
@@ -155,7 +156,7 @@ class _Reckoning:
     def __init__(self, view: View, plan: Plan, text: int | None, prices: Prices | None) -> None:
         start, stop = plan[view.setting.name]
         self.view, self.text, self.prices = view, text, prices
-        self.requests = stop - start
+        self.span, self.requests = (start, stop), stop - start
         self.usual = _ANSWER * view.setting.needles
         each = view.sight.tokens
         self.images = None if each is None else each * view.needs.images
@@ -173,12 +174,13 @@ class _Reckoning:
             return None
         if self.prices.cached is None:
             return None
-        haystacks = -(-self.requests // questions)
+        first, last = self.span[0] // questions, (self.span[1] - 1) // questions
+        haystacks = last - first + 1  # a range may cut the first and the last of them
         written = None if self.prices.cache_write is None else self.images
-        first = Usage(self.tokens, self.usual, cache_write_tokens=written)
-        later = Usage(self.tokens, self.usual, cached_tokens=self.images)
-        return haystacks * cost(first, self.prices) + (self.requests - haystacks) * cost(
-            later, self.prices
+        write = Usage(self.tokens, self.usual, cache_write_tokens=written)
+        read = Usage(self.tokens, self.usual, cached_tokens=self.images)
+        return haystacks * cost(write, self.prices) + (self.requests - haystacks) * cost(
+            read, self.prices
         )
 
     def row(self) -> SettingEstimate:
@@ -215,10 +217,34 @@ def _minutes(
 
 def _notes(checked: Preflight, prices: Prices | None, batch: bool) -> Iterable[str]:
     yield from filter(None, (checked.limits.note, checked.advice()))
+    yield from _unknowns(checked)
     if prices is None:
         yield why_no_prices(checked.key)
     elif batch and prices.batch is None:
         yield f"no batch price is known of {checked.key}"
+
+
+def _unknowns(checked: Preflight) -> Iterable[str]:
+    """Why tokens are unknown, and what would tell them."""
+    key, local = checked.key, is_local(checked.key)
+    name = key.partition("/")[2]
+    if checked.advice() is None and any(view.sight.tokens is None for view in checked.views):
+        if local:
+            yield (
+                f"{name} is no folder here, so what its processor does to an image is unknown: "
+                f"name the checkpoint's folder, {key.partition('/')[0]}/FOLDER"
+            )
+        else:
+            yield (
+                f"how many tokens an image takes is not documented of {key}: your own figures go "
+                "into --limits FILE (docs/limits.md)"
+            )
+    if checked.limits.characters_per_token is None:
+        what = "its tokenizer is not asked" if local else f"nothing is documented of {key}"
+        yield (
+            f"text tokens are unknown: {what}; characters_per_token in --limits FILE says about "
+            "how many (docs/limits.md)"
+        )
 
 
 # --------------------------------------------------------------------------- for the terminal

@@ -22,6 +22,7 @@ from mmneedle.stopping import Watch, goes_on
 from mmneedle.tasks import open_task
 from mmneedle.tasks.grid import GridTask
 from mmneedle.texts.dataset import TextDataSet
+from mmneedle.tiny import WEIGHTS
 from mmneedle.types import (
     Adapter,
     AnySetting,
@@ -182,10 +183,31 @@ def _inspect(
     checked = preflight(adapter.model, needs, adapter.fingerprint(), book, see)
     if not force:
         checked.check()
-    for line in filter(None, (checked.warning(), checked.advice())):
+    doubt = _tiny_doubt(adapter.model, task.dataset) if isinstance(task, GridTask) else None
+    for line in filter(None, (checked.warning(), checked.advice(), doubt)):
         if not quiet:
             print(f"mmneedle: {line}", file=sys.stderr)
     return checked
+
+
+def _tiny_doubt(model: str, dataset: DataSet) -> str | None:
+    """One line where the model that comes along is asked what its answers say nothing on."""
+    provider, _, name = model.partition("?")[0].partition("/")
+    here = name == "tiny" or Path(name).expanduser().resolve() == WEIGHTS.resolve()
+    if provider not in ("onnx", "hf", "vllm") or not here:
+        return None
+    source = dataset.manifest.source
+    if source.get("source") != "shapes":
+        return (
+            f"{model} knows drawn scenes alone (build --source shapes): what it says of photos "
+            "tells nothing"
+        )
+    if source.get("split") != "held-out":
+        return (
+            f"{model} was trained on drawn scenes, and this data set may hold some of them: build "
+            "with --split held-out for scenes that it has never seen"
+        )
+    return None
 
 
 def _prices(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from shell import Shell, build
 
+from mmneedle import adapters
 from mmneedle.adapters.limits import Book
 from mmneedle.costs import Prices
 
@@ -56,6 +57,50 @@ def test_shared_haystacks_are_cheaper(mmneedle: Shell, tmp_path: Path) -> None:
         # Two haystacks: each is written once and read three times.
         expected += (8 * text * 2 + 2 * images * 4 + 6 * images * 0.5 + 8 * 8 * 10) / 1e6
     assert found["usd_cached"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("limit", "haystacks"), [("4-8", 1), ("3-5", 2), ("2-7", 2), ("5-6", 1), ("3-12", 3)]
+)
+def test_ranges_that_cut_haystacks_pay_for_each_of_them(
+    mmneedle: Shell, tmp_path: Path, limit: str, haystacks: int
+) -> None:
+    build(mmneedle, "set", "--cell", 256, "--samples", 16, "--questions-per-haystack", 4)
+    (tmp_path / "p.toml").write_text("input = 10\noutput = 0\ncached = 0\n")
+    found = estimate(mmneedle, "--model", "openai/gpt-4o", "--prices", "p.toml", "--limit", limit,
+                     "--settings", "1x2")  # fmt: skip
+    (one,) = found["settings"]
+    expected = one["requests"] * one["text_tokens"] + haystacks * one["image_tokens"]
+    assert found["usd_cached"] == pytest.approx(expected * 10 / 1e6)
+
+
+def test_models_on_this_machine(mmneedle: Shell) -> None:
+    build(mmneedle, "set")
+    for model, connections in (("hf/tiny", 24), ("vllm/tiny", 256), ("onnx/tiny", 2)):
+        found = estimate(mmneedle, "--model", model)
+        assert found["max_connections"] == connections
+        assert [one["image_tokens"] for one in found["settings"]] == [4, 12]
+        notes = " ".join(found["notes"])
+        assert f"{model} runs on this machine: no token has a price" in notes
+        assert "text tokens are unknown: its tokenizer is not asked" in notes
+        assert "genai" not in notes and "mmneedle[prices]" not in notes
+    (note, *_) = estimate(mmneedle, "--model", "hf/nowhere")["notes"]
+    assert note.startswith("nowhere is no folder here") and "hf/FOLDER" in note
+    notes = estimate(mmneedle, "--model", "openai/eye", "--base-url", "http://127.0.0.1:9")["notes"]
+    assert "how many tokens an image takes is not documented of server/eye" in " ".join(notes)
+
+
+def test_connections_are_those_of_the_adapters() -> None:
+    """Said beside the modules, so that an estimate loads no package."""
+    from mmneedle.adapters import PROVIDERS, connections
+    from mmneedle.adapters.onnx import OnnxAdapter
+
+    assert connections("onnx/tiny") == OnnxAdapter.max_connections
+    for provider, line in (("vllm", "    max_connections = {}\n"), ("hf", "3 * {}.batch_size")):
+        module = Path(adapters.__file__).with_name(f"{provider}.py").read_text()
+        number = PROVIDERS[provider].connections
+        assert line.format("self.arguments" if provider == "hf" else number) in module
+    assert connections("openai/m") == connections("plugin/m") == 16
 
 
 def test_smaller_cells_and_fewer_samples(mmneedle: Shell) -> None:

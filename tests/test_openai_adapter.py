@@ -175,6 +175,20 @@ def test_an_answer(direct: bool) -> None:
     )
 
 
+def test_inline_thoughts_are_no_answer(direct: bool) -> None:
+    response = ask(completion("<think>Is it 1, 2, 3?</think>\n\n-1"), direct=direct)
+    assert (response.reasoning, response.text) == ("Is it 1, 2, 3?", "-1")
+    response = ask(completion("Is it 1, 2, 3? No.</think>-1"), direct=direct)  # template opened it
+    assert (response.reasoning, response.text) == ("Is it 1, 2, 3? No.", "-1")
+    response = ask(completion("<think>Is it 1, 2, 3?"), direct=direct)
+    assert (response.reasoning, response.text) == ("Is it 1, 2, 3?", None)
+    response = ask(completion(" I think <thing>\n"), direct=direct)
+    assert (response.reasoning, response.text) == (None, " I think <thing>\n")
+    response = ask(completion("1, 2, 3", finish="abort"), direct=direct)
+    assert (response.text, response.error) == (None, "the server ended the request (abort)")
+    assert response.usage == Usage(100, 5, 64)  # and charged
+
+
 CUT = 200  # bytes: within the body
 BODY = completion().body
 
@@ -188,6 +202,11 @@ REPLIES: list[tuple[Reply, str]] = [
     (completion(None, refusal="I can't help with that."), "refused"),
     (completion("I", finish="content_filter"), "refused"),
     (completion("1, 2, 3", finish=None), "ok"),
+    (completion("1, 2, 3", finish="abort"), "server_error"),
+    (completion("<think>Is it 1, 2, 3?</think>\n-1"), "ok"),
+    (completion("<think>Is it 1, 2, 3?"), "truncated"),
+    (completion("<think>Is it 1, 2, 3?</think>"), "empty"),
+    (completion("<think>Is it 1, 2, 3?", finish="length"), "truncated"),
     (Reply(body=BODY | {"choices": []}), "empty"),
     (Reply(body=b"{"), "server_error"),
     (Reply(body=b"<html>busy</html>"), "server_error"),

@@ -3,18 +3,25 @@
 import asyncio
 import json
 import logging
+import re
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 from api_server import KEY, ApiServer, Ask, Protocol
 from chat_server import HANG, Reply
 from fakes import FakeDataSet, open_log
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
 from photographs import REQUEST, asked
 from protocols import Anthropic, Azure, Google, OpenAIChat, OpenAIResponses
 
 from mmneedle.adapters import create
+from mmneedle.adapters.server import Secrets
 from mmneedle.errors import UserError
 from mmneedle.pacing import Backoff
 from mmneedle.runlog import Run
@@ -268,6 +275,41 @@ def test_a_key_that_is_said_back_goes_nowhere(
     said = " ".join([*files, str(summary), str(adapter.fingerprint()), caplog.text])
     assert "[key]" in said
     assert KEY[:12] not in said
+
+
+@given(
+    key=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=12, max_size=60),
+    before=st.binary(max_size=7),
+    after=st.binary(max_size=7),
+    wrap=st.sampled_from(["plain", "quote", "quote_plus", "lower", "base64", "urlsafe", "hex"]),
+)
+def test_a_key_is_hidden_in_whatever_coat(key: str, before: bytes, after: bytes, wrap: str) -> None:
+    raw = before + key.encode() + after
+    text = {
+        "plain": f"a{key}b",
+        "quote": f"?key={quote(key, safe='')}&x",
+        "quote_plus": f"?key={quote_plus(key)}&x",
+        "lower": re.sub("%..", lambda code: code[0].lower(), f"?key={quote(key, safe='')}&x"),
+        "base64": b64encode(raw).decode(),
+        "urlsafe": urlsafe_b64encode(raw).decode(),
+        "hex": key.encode().hex(),
+    }[wrap]
+    secrets = Secrets(key, "short")
+    hidden = secrets.hide(Response("bad_request", text=text, error=f"Error: {text} is short"))
+    for said in (str(hidden.text), str(hidden.error)):
+        assert "[key]" in said
+        assert len(said.replace("[key]", "")) < len(text) - len(key) + 30
+    assert str(hidden.error).endswith("is short")
+    assert Secrets("", "short").hide(Response("ok", "short")).text == "short"
+
+
+def test_a_key_in_the_words_of_a_batchs_line_is_not_cut_before_it_is_hidden() -> None:
+    from mmneedle.adapters.openai_batches import _failed, _Reply
+
+    reply = _Reply(400, Raw(b'"' + b"x" * 190 + KEY.encode() + b'"'))
+    said = Secrets(KEY).hide(_failed(reply)).error or ""
+    assert "[key]" in said
+    assert KEY[:8] not in said
 
 
 PLACES = {"openai": "OPENAI", "azure": "AZURE_OPENAI", "anthropic": "ANTHROPIC", "google": "GOOGLE"}

@@ -13,7 +13,8 @@ import jinja2
 import pytest
 
 from mmneedle.adapters import create
-from mmneedle.data.shapes import ShapesSource, all_scenes, held_out
+from mmneedle.data.coco import find_coco
+from mmneedle.data.shapes import ShapesSource, all_scenes, held_out, write_coco
 from mmneedle.errors import UserError
 from mmneedle.evaluate import evaluate
 from mmneedle.prompts import prompt
@@ -41,6 +42,28 @@ def dataset(tmp_path_factory) -> DataSet:
 
 def ask(adapter, request) -> Response:
     return asyncio.run(adapter.generate(request))
+
+
+# ---------------------------------------------------------------- what it knows
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [("held-out", None), ("all", "--split held-out"), ("train", "--split held-out"),
+     (None, "onnx/tiny knows drawn scenes alone")],
+)  # fmt: skip
+def test_what_it_does_not_know_is_said(tmp_path, capsys, split, said) -> None:
+    source = ShapesSource(40, 5, split or "all")
+    if split is None:  # a folder of photos, for all that anybody can tell
+        write_coco(tmp_path / "photos", source, 56, 56)
+        source = find_coco(tmp_path / "photos", None)
+    build(tmp_path / "data", source, {Setting(1, 1, 2): 2}, Rules(), CELLS, workers=1)
+    evaluate(tmp_path / "data", "onnx/tiny", tmp_path / "run")
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "scenes" in line]
+    assert len(warnings) == (said is not None)
+    assert said is None or said in warnings[0]
+    evaluate(tmp_path / "data", "baseline/never", tmp_path / "never")
+    assert "scenes" not in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- files

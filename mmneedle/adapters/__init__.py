@@ -30,6 +30,8 @@ class Provider(NamedTuple):
     """Has a function `create`."""
     extra: str | None = None
     """What `pip install "mmneedle[extra]"` brings for it; None if it needs nothing."""
+    connections: int = 16
+    """Requests at once, where nobody says how many: as its adapters have it."""
 
 
 _PACKAGES = {"google": "google-genai", "google.genai": "google-genai"}
@@ -39,13 +41,13 @@ _MAKERS = {"gpt": "openai", "chatgpt": "openai", "claude": "anthropic", "gemini"
 _ADAPTER = ("model", "wants_images", "generate", "fingerprint", "aclose")
 PROVIDERS: dict[str, Provider] = {
     "baseline": Provider("mmneedle.adapters.baselines"),
-    "onnx": Provider("mmneedle.adapters.onnx", "onnx"),
-    "vllm": Provider("mmneedle.adapters.vllm", "vllm"),
+    "onnx": Provider("mmneedle.adapters.onnx", "onnx", 2),
+    "vllm": Provider("mmneedle.adapters.vllm", "vllm", 256),
     "openai": Provider("mmneedle.adapters.openai", "openai"),
     "azure": Provider("mmneedle.adapters.azure", "openai"),
     "anthropic": Provider("mmneedle.adapters.anthropic", "anthropic"),
     "google": Provider("mmneedle.adapters.google", "google"),
-    "hf": Provider("mmneedle.adapters.hf", "hf"),
+    "hf": Provider("mmneedle.adapters.hf", "hf", 24),
 }
 
 
@@ -88,6 +90,12 @@ def read_model(model: str, options: Mapping[str, Any]) -> tuple[str, dict[str, A
                 raise UserError(f"{key} is given twice, in the model's name and as an option")
             merged[key] = value
     return path, merged
+
+
+def connections(model: str) -> int:
+    """Requests at once that a run of this model string takes by itself; loads no package."""
+    provider = PROVIDERS.get(model.partition("/")[0])
+    return Provider("").connections if provider is None else provider.connections
 
 
 def _query(path: str, query: str) -> dict[str, Any]:

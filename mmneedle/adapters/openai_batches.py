@@ -234,7 +234,7 @@ def _failed(reply: _Reply) -> Response:
         body = None
     error: Mapping[str, Any] = get(body, "error", dict) or {}
     words = [str(error[name]) for name in ("code", "type", "message") if error.get(name)]
-    said = " ".join(words) or bytes(reply.body).decode(errors="replace")[:200]
+    said = " ".join(words) or bytes(reply.body).decode(errors="replace")
     message = one_line(f"Error code: {reply.status_code} - {said}")
     code = reply.status_code if reply.status_code >= 400 else 500
     return failure(code, said, message, {})

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from mmneedle.adapters import thinking
 from mmneedle.adapters.statuses import decode, error_in_reply, get, items
 from mmneedle.types import Response, Status, Usage
 
@@ -11,6 +12,8 @@ _ABSENT = "-1"
 _LEAST = 1e-12  # a probability that stands for less than any server tells
 
 
+_ABORTED = {"abort", "aborted", "cancelled"}
+"""Reasons to stop of servers (vLLM, SGLang) that gave a request up: no answer of the model's."""
 _CUT_OFF = {"length", "max_tokens", "model_length", "max_output_tokens"}
 """Reasons to stop that compatible servers give for an answer that was cut off."""
 
@@ -34,14 +37,22 @@ def read_chat(content: bytes) -> Response:
     stop = get(choice, "finish_reason", str)
     if stop == "error":
         return error_in_reply(get(choice, "error", object))
+    if stop and stop.lower() in _ABORTED:
+        usage = _usage(get(body, "usage", dict), "prompt", "completion")
+        said = f"the server ended the request ({stop})"
+        return Response("server_error", stop_reason=stop, usage=usage, error=said)
+    thought = get(message, "reasoning_content", str) or get(message, "reasoning", str)
+    if text and not thought:  # servers without a parser for it leave it in the answer
+        thought, text, whole = _apart(text)
+    else:
+        whole = True
     status: Status
     if refusal or stop == "content_filter":
         status = "refused"
-    elif stop and stop.lower() in _CUT_OFF:
+    elif not whole or (stop and stop.lower() in _CUT_OFF):
         status = "truncated"
     else:
         status = "ok" if text and text.strip() else "empty"
-    thought = get(message, "reasoning_content", str) or get(message, "reasoning", str)
     # Where something was thought, some servers count that among the answer's tokens.
     tokens = [] if thought else items(get(choice, "logprobs", dict), "content")
     return Response(
@@ -54,6 +65,12 @@ def read_chat(content: bytes) -> Response:
         absent_logprob=_absent(tokens),
         error=None if choices else "the reply has no choices",
     )
+
+
+def _apart(text: str) -> tuple[str | None, str | None, bool]:
+    """Thoughts in tags, the answer, and whether the thoughts had come to their end."""
+    said = thinking.split(text)
+    return said.reasoning, said.answer or None, said.complete
 
 
 def read_responses(content: bytes) -> Response:

@@ -1,11 +1,12 @@
 """A provider's server: its address, the key for it, and that no secret goes further than here."""
 
 import os
+import re
 import urllib.request
-from base64 import b64encode
-from collections.abc import Iterable
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Iterator
 from typing import NamedTuple, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 import msgspec
 
@@ -81,20 +82,38 @@ def key_from(*variables: str) -> str:
     return ""
 
 
-class Secrets:
-    """What must not be shown."""
+def _forms(secret: str) -> Iterator[str]:
+    """How a secret may be said back: plain, percent-encoded (RFC 3986), base64 (RFC 4648)."""
+    for escaped in (secret, quote(secret), quote(secret, safe=""), quote_plus(secret)):
+        yield escaped
+        yield re.sub("%..", lambda code: code[0].lower(), escaped)
+    raw = secret.encode()
+    yield raw.hex()
+    for before in range(3):  # where it stands in a longer text decides which characters it becomes
+        for encode in (b64encode, urlsafe_b64encode):
+            encoded = encode(bytes(before) + raw).decode().rstrip("=")
+            # Those at the ends may hold bits of what stands beside it.
+            first, last = -(-8 * before // 6), (8 * (before + len(raw))) // 6
+            if last - first >= _SHORTEST_SECRET:
+                yield encoded[first:last]
 
-    def __init__(self, *texts: str, more: Iterable[str] = ()) -> None:
-        self._texts = [text for text in (*texts, *more) if len(text) >= _SHORTEST_SECRET]
+
+class Secrets:
+    """What must not be shown: as it is, escaped for a URL, or in base64."""
+
+    def __init__(self, *texts: str) -> None:
+        secrets = [text for text in texts if len(text) >= _SHORTEST_SECRET]
+        forms = {form for secret in secrets for form in _forms(secret)}
+        inner = "|".join(map(re.escape, sorted(forms, key=len, reverse=True)))
+        self._pattern = re.compile(inner) if forms else None
 
     def hide(self, response: Response) -> Response:
         """A server may say back what it was sent: no secret goes further than here."""
-        for secret in self._texts:
+        if self._pattern:
             for field in ("text", "reasoning", "stop_reason", "model", "error"):
                 text = getattr(response, field)
-                if text and secret in text:
-                    changed = {field: text.replace(secret, "[key]")}
-                    response = msgspec.structs.replace(response, **changed)
+                if text and (hidden := self._pattern.sub("[key]", text)) != text:
+                    response = msgspec.structs.replace(response, **{field: hidden})
         if response.error:
             response = msgspec.structs.replace(response, error=response.error[:_LONGEST_ERROR])
         return response
