@@ -22,13 +22,18 @@ class Opened:
         self.page.goto(url)
 
     def sticks_out(self) -> list[str]:
-        """What is wider than the window, beside what scrolls in its own box."""
+        """What is wider than the window, beside what scrolls or is clipped in its own box."""
         found: list[str] = self.page.evaluate(
-            """() => [...document.querySelectorAll('body *:not(.scroll):not(.scroll *)')]
-            .filter(e => !e.closest('svg') && getComputedStyle(e).display !== 'none')
-            .filter(e => !e.matches('.skip, .skip *, .brief, .brief *, pre, pre *'))
-            .filter(e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
-            .map(e => e.outerHTML.slice(0, 120))"""
+            """() => [...document.querySelectorAll('body *')].filter(e => {
+                if (e.closest('svg, .skip') || getComputedStyle(e).display === 'none') return false;
+                const edge = document.documentElement.clientWidth + 1;
+                if (e.getBoundingClientRect().right <= edge) return false;
+                for (let box = e.parentElement; box !== document.body; box = box.parentElement) {
+                    if (getComputedStyle(box).overflowX !== 'visible'
+                        && box.getBoundingClientRect().right <= edge) return false;
+                }
+                return true;
+            }).map(e => e.outerHTML.slice(0, 120))"""
         )
         return found
 

@@ -43,12 +43,15 @@ def write_run(
         for setting, count in settings.items():
             for index in range(start, start + count):
                 name = sample_id(setting, index)
-                truth = dataset.sample(name).truth if dataset else made_up(setting, index)
+                sample = dataset.sample(name) if dataset else None
+                truth = sample.truth if sample else made_up(setting, index)
                 response = answer(setting, index, truth)
                 if response is not None:
                     record = Record(
                         sample=name,
                         truth=truth,
+                        ambiguity=sample.ambiguity if sample else None,
+                        hard=bool(sample and sample.hard),
                         attempt=1,
                         at="2026-11-22T12:00:01.000Z",
                         request_sha256=None,

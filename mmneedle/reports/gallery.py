@@ -16,10 +16,10 @@ from mmneedle.scoring import Score
 from mmneedle.stitching.dataset import DataSet
 from mmneedle.types import Answer, Location, Sample
 
-SIDE = {1: 320, 2: 320, 4: 320}
+SIDE = {1: 224, 2: 240, 4: 288}
 """Pixels of a thumbnail's longer side by the cells along it; WIDEST beyond."""
-WIDEST = 448
-QUALITY = 70
+WIDEST = 384
+QUALITY = 50
 DRAWN = 320
 """Units of a drawing's longer side, however small its picture is."""
 MOST_PICTURES = 4
@@ -161,6 +161,14 @@ def first_open(items: Iterable[dict[str, Any]]) -> str | None:
     return ranked[0]["key"] if ranked else None
 
 
+def printed(items: Sequence[dict[str, Any]], most: int) -> list[str]:
+    """The keys of a run's samples that are printed: one of a kind, with pictures where possible."""
+    kinds: dict[str, str] = {}
+    for item in sorted(items, key=lambda item: not item["pictures"]):
+        kinds.setdefault(item["kind"], item["key"])
+    return [kinds[kind] for kind in KINDS if kind in kinds][:most]
+
+
 # --------------------------------------------------------------------------- pictures
 
 
@@ -207,14 +215,14 @@ class Album:
         """All thumbnails as data URLs, to be used by their ids."""
         return Markup("").join(
             Markup(
-                '<image id="{}" width="{}" height="{}" href="data:image/jpeg;base64,{}"/>'
+                '<image id="{}" width="{}" height="{}" href="data:image/webp;base64,{}"/>'
             ).format(name, width, height, base64.b64encode(file).decode("ascii"))
             for name, width, height, file in self._files
         )
 
 
 def thumbnail(file: bytes, cells: int) -> tuple[bytes, int, int]:
-    """A small JPEG file of an image file with `cells` cells along its longer side, and its size."""
+    """A small WebP file of an image file with `cells` cells along its longer side, and its size."""
     side = SIDE.get(cells, WIDEST)
     image = Image.open(io.BytesIO(file))
     scale = min(1.0, side / max(image.size))
@@ -222,7 +230,7 @@ def thumbnail(file: bytes, cells: int) -> tuple[bytes, int, int]:
     image.draft("RGB", size)  # the decoder halves it while it reads; the rest is Pillow's
     out = io.BytesIO()
     small = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    small.save(out, "JPEG", quality=QUALITY, optimize=True)
+    small.save(out, "WEBP", quality=QUALITY, method=5)
     return out.getvalue(), *size
 
 

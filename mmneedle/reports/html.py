@@ -1,8 +1,9 @@
 """The report page: one HTML file that holds everything it shows.
 
-No script, no network, nothing outside the file: style, figures and pictures are inside, and a
+No network, nothing outside the file: style, figures, pictures and one script are inside, and a
 content security policy holds the browser to it. What models wrote is untrusted: jinja2 escapes
-all of it, characters that act on their neighbours are spelled out, long answers are cut.
+all of it, the script makes text nodes of it, characters that act on their neighbours are spelled
+out, long answers are cut. Without the script the page shows all but the list of every error.
 """
 
 import json
@@ -12,15 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from markupsafe import Markup
 
 from mmneedle import __version__
 from mmneedle.costs import Spending
 from mmneedle.errors import UserError
 from mmneedle.files import unwritable, whole
 from mmneedle.reports import page, panels
+from mmneedle.reports.cases import gather
 from mmneedle.reports.entries import Entry, run_names
+from mmneedle.reports.explorer import Explorer, explorer, sentence
 from mmneedle.reports.findings import findings
-from mmneedle.reports.gallery import Album, first_open, wall
+from mmneedle.reports.gallery import Album, first_open, printed, wall
+from mmneedle.reports.glance import glance, shades
 from mmneedle.reports.hallucination.section import section as hallucinations
 from mmneedle.reports.leaderboard import Leaderboard, leaderboard
 from mmneedle.reports.panels import KINDS, SCORERS, in_order, named, shaped
@@ -39,11 +44,17 @@ from mmneedle.runlog import Run, pixels
 from mmneedle.stitching.dataset import DataSet
 from mmneedle.types import ANSWERED, Setting
 
-PICTURE_BYTES = 1_900_000
-"""All thumbnails together; base64 makes them a third larger."""
-EXAMPLES = 72
-"""Samples shown in the whole page, shared out over runs and settings; more where a setting's
-errors have more kinds."""
+PAGE_BYTES = 4_900_000
+"""Of the whole file; what figures, tables and the selection leave is for every error."""
+LEAST = 1_000_000
+"""Bytes for every error however long the rest is, so that very many runs make a larger page."""
+PICTURE_BYTES = 320_000
+"""Thumbnails of the selection; base64 makes them a third larger."""
+EXAMPLES = 48
+"""Samples selected for a page without scripts, shared out over runs and settings; more where a
+setting's errors have more kinds."""
+PRINTED = 6
+"""Of these, as many of each run are printed at most: one of a kind."""
 
 ERROR_SHOWN = 200
 """Characters of an error message that a page shows among a run's facts."""
@@ -99,37 +110,70 @@ def missing_datasets(runs: Sequence[Run], datasets: Sequence[Path | str] = ()) -
 def render_report(runs: Sequence[Run], *, datasets: Sequence[Path | str] = ()) -> str:
     """The page as text. Made of the runs alone: the same runs give the same page."""
     shelf = _Shelf(datasets, runs)
+    content = _content(runs, shelf)
+    template = page.environment().get_template("report.html.j2")
+    alone = template.render(**content, explored=Explorer(Markup(""), 0, [], False), left_out="")
+    budget = max(LEAST, PAGE_BYTES - len(alone.encode("utf-8", "replace")))
+    explored = explorer(gather(runs, shelf.found), content["told"], budget)
+    return template.render(**content, explored=explored, left_out=sentence(explored))
+
+
+def _content(runs: Sequence[Run], shelf: "_Shelf") -> dict[str, Any]:
+    """All that the page shows but the errors to open."""
     board = leaderboard(runs)
     tables = [table for table in board.tables() if table.scorer == SCORERS[0]]
     sections, album = _sections(runs, board, shelf)
-    style = page.source("theme.css", "report.css", "hallucination.css")
-    return (
-        page.environment()
-        .get_template("report.html.j2")
-        .render(
-            title=_title(runs),
-            lead=_lead(runs, board),
-            policy=page.policy(style),
-            style=style,
-            version=__version__,
-            runs=sections,
-            opened=first_open(
-                item
-                for section in sections
-                for group in section["gallery"]
-                for item in group["items"]
-            ),
-            comparison=[_comparison(table) for table in tables] if len(runs) > 1 else [],
-            notes=board.notes(),
-            several=(several := any(entry.setting.needles > 1 for entry in board.entries)),
-            chance_note=chance_note(several),
-            sees=any(entry.effective_cell for entry in board.entries),
-            shared=any(run.header.questions > 1 for run in runs),
-            kinds=KINDS,
-            kind_texts=KIND_TEXTS,
-            definitions=album.definitions(),
-        )
-    )
+    style = page.source("theme.css", "report.css", "hallucination.css") + Markup(shades())
+    script = page.source("haystack.js", "explorer.js", "case.js")
+    selected = [
+        [item for group in section["gallery"] for item in group["items"]] for section in sections
+    ]
+    chosen = {key for items in selected for key in printed(items, PRINTED)}
+    for section in sections:
+        for group in section["gallery"]:
+            group["chosen"] = any(item["key"] in chosen for item in group["items"])
+    return {
+        "title": _title(runs),
+        "lead": _lead(runs, board),
+        "policy": page.policy(style, script),
+        "style": style,
+        "script": script,
+        "version": __version__,
+        "runs": sections,
+        "told": [_told(run, section, shelf) for run, section in zip(runs, sections, strict=True)],
+        "opened": first_open(item for items in selected for item in items),
+        "chosen": chosen,
+        "missing_datasets": missing_datasets(runs, list(shelf.folders)),
+        "glance": glance([(section["label"], section["by_setting"]) for section in sections]),
+        "comparison": [_comparison(table) for table in tables] if len(runs) > 1 else [],
+        "notes": board.notes(),
+        "several": (several := any(entry.setting.needles > 1 for entry in board.entries)),
+        "chance_note": chance_note(several),
+        "sees": any(entry.effective_cell for entry in board.entries),
+        "shared": any(run.header.questions > 1 for run in runs),
+        "kinds": KINDS,
+        "kind_texts": KIND_TEXTS,
+        "definitions": album.definitions(),
+    }
+
+
+def _told(run: Run, section: Mapping[str, Any], shelf: "_Shelf") -> dict[str, Any]:
+    """What the list of errors says of a run."""
+    header = run.header
+    sent = f"sent at {pixels(header.cell)} px" if header.cell else ""
+    cells = {}
+    for setting in map(Setting.parse, header.plan):
+        seen = header.cell_text(setting)
+        parts = [sent, f"the model gets {seen} px" if seen and seen != "unknown" else ""]
+        cells[setting.name] = ", ".join(filter(None, parts))
+    dataset, _ = shelf.dataset(run)
+    return {
+        "name": section["name"],
+        "label": section["label"],
+        "task": header.task,
+        "show": f"mmneedle show {dataset.folder if dataset else header.dataset_path}",
+        "cells": cells,
+    }
 
 
 def _title(runs: Sequence[Run]) -> str:
@@ -170,6 +214,7 @@ class _Shelf:
     def __init__(self, folders: Sequence[Path | str], runs: Sequence[Run]) -> None:
         """Raises UserError for a folder whose data set is of none of the runs."""
         self.found: dict[str, DataSet] = {}
+        self.folders = tuple(folders)
         wanted = sorted({run.header.dataset_fingerprint for run in runs})
         for folder in folders:
             dataset = DataSet.open(folder)
@@ -252,11 +297,13 @@ def _sections(
         sections.append(
             {
                 "id": f"run-{number}",
+                "name": name,
                 "label": shown[run.header.model, name],
                 "facts": list(_facts(run, name, entries)),
                 "adapter": _pretty(run.header.adapter),
                 "missing_dataset": missing,
                 "shared": run.header.questions > 1,
+                "by_setting": _cells(entries, SCORERS[0]),
                 **_scores(entries),
                 **panels.scores(_cells(entries, SCORERS[0]), _cells(entries, SCORERS[1])),
                 "hallucination": hallucinations(run),
