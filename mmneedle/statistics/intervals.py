@@ -1,13 +1,21 @@
 """Intervals of proportions: of independent trials, and of trials that come in clusters."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _RESAMPLES = 2_000
 _SEED = 0x6D6D
 _AT_ONCE = 1 << 20
 """Cells of a matrix of draws: 8 MB."""
+_KEPT = 2_000
+"""Clusters up to which draws are kept: 32 MB."""
 
 
 def wilson(hits: float, n: float, level: float = 0.95) -> tuple[float, float]:
@@ -78,17 +86,32 @@ def _resampled_variance(pairs: Sequence[tuple[int, int]]) -> float:
     """Of the proportion, over resamples that draw as many clusters, each with replacement."""
     import numpy as np  # not for runs whose trials are independent
 
-    table = np.array(pairs, np.int64)
+    # Hits above, trials below the 32nd bit: one look-up and one sum serve both.
+    table = np.array([(hits << 32) + trials for hits, trials in pairs], np.int64)
     count = len(table)
-    words = np.random.Philox(key=_SEED)  # raw words: the same in every version of NumPy
     rates = []
+    for drawn in _kept_draws(count) if count <= _KEPT else _draws(count):
+        sums = table[drawn].sum(axis=1)
+        rates.append((sums >> 32) / (sums & 0xFFFFFFFF))
+    return float(np.concatenate(rates).var())
+
+
+def _draws(count: int) -> "Iterator[NDArray[np.intp]]":
+    """Which clusters each resample draws, shape (resamples, count), in parts."""
+    import numpy as np
+
+    words = np.random.Philox(key=_SEED)  # raw words: the same in every version of NumPy
     rows = max(1, _AT_ONCE // count)
     for start in range(0, _RESAMPLES, rows):
         size = min(rows, _RESAMPLES - start)
         drawn = (words.random_raw(size * count) >> np.uint64(32)) * np.uint64(count)
-        sums = table[(drawn >> np.uint64(32)).astype(np.int64)].reshape(size, count, 2).sum(axis=1)
-        rates.append(sums[:, 0] / sums[:, 1])
-    return float(np.concatenate(rates).var())
+        yield (drawn >> np.uint64(32)).astype(np.intp).reshape(size, count)
+
+
+@lru_cache(maxsize=2)
+def _kept_draws(count: int) -> "tuple[NDArray[np.intp], ...]":
+    """The same for the next interval of as many clusters: a report makes many of them."""
+    return tuple(_draws(count))
 
 
 def student(z: float, freedom: int) -> float:
