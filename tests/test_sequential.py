@@ -125,6 +125,17 @@ def test_over_a_whole_path_it_errs_in_at_most_one_of_twenty(mean, halfwidth):
     assert _ever_wrong(values, mean, halfwidth).mean() <= 0.05
 
 
+def test_looking_at_the_usual_interval_errs_far_more_often():
+    """What the rule would do if it looked at Wilson's interval: the simulation can tell."""
+    rng = np.random.default_rng(21)
+    hits = np.cumsum(rng.random((1000, 2000)) < 0.9, axis=1)[:, 19:]
+    n = np.arange(20, 2001)
+    z, p = 1.959964, hits / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    assert (abs(centre - 0.9) > half).any(axis=1).mean() > 0.2
+
+
 @pytest.mark.parametrize("alike", [0.0, 0.5, 1.0])
 def test_shared_haystacks_over_a_whole_path(alike):
     rng = np.random.default_rng(22)

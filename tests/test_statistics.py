@@ -43,6 +43,14 @@ def test_a_known_interval():
     assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
 
 
+@pytest.mark.parametrize(("n", "rate"), [(400, 0.3), (500, 0.9), (1000, 0.5)])
+def test_wilson_covers_the_true_rate(n, rate):
+    hits = np.random.default_rng(2).binomial(n, rate, 10_000)
+    ends = np.array([wilson(k, n) for k in range(n + 1)])[hits]
+    covered = np.mean((ends[:, 0] <= rate) & (rate <= ends[:, 1]))
+    assert 0.94 <= covered <= 0.96
+
+
 @pytest.mark.parametrize(
     ("hits", "n", "level"), [(-1, 3, 0.95), (4, 3, 0.95), (0, -1, 0.95), (1, 2, 0), (1, 2, 1)]
 )
