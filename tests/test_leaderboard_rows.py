@@ -238,7 +238,7 @@ def test_why_two_data_sets_cannot_be_compared(tmp_path: Path) -> None:
     )
     assert "the cell size in pixels (64x64 and 32x32), the JPEG quality (75 and 90)" in second
     assert "the chroma subsampling (4:2:0 and 4:4:4), the number of photos (60 and 90)" in second
-    assert "SHA-256 of ids and captions" in second
+    assert "the photos or their captions (by SHA-256)" in second
     for form in ("md", "latex", "html"):
         assert "the share of hard negatives" in leaderboard([one, two]).render(form)
     # a data set that has gone: its fingerprint is all that is known

@@ -70,23 +70,26 @@ class Block(msgspec.Struct, frozen=True):
     chance: tuple[str, ...]
     """By setting."""
     mean_chance: str
+    ranked: bool
+    """Whether the table's ranks are by this score."""
 
 
 def blocks(table: Table, *, by_youden: bool = False) -> list[Block]:
-    """The blocks that a table has a figure for.
+    """The blocks that a table has a figure for, that of its ranks first.
 
     Args:
         table: rows that can be compared.
         by_youden: its ranks are by existence, not by exact accuracy.
     """
-    made = [_block(table, key, by_youden) for key in TITLES]
+    order = sorted(TITLES, key=lambda key: by_youden and key != "existence")
+    made = [_block(table, key, by_youden) for key in order]
     return [
         block for block in made if any(cell.value is not None for row in block.rows for cell in row)
     ]
 
 
 def _block(table: Table, key: str, by_youden: bool) -> Block:
-    ranked = key == ("existence" if by_youden else "exact")
+    ranked = table.ranked and key == ("existence" if by_youden else "exact")
     cell_of: Callable[[Cell, str], Shown] = _existence if key == "existence" else _figure
     rows = [
         [
@@ -109,7 +112,7 @@ def _block(table: Table, key: str, by_youden: bool) -> Block:
             for mean, best in zip(means, _best(candidates, places), strict=True)
         ]
     chances, whole = _chances(table, key)
-    return Block(key, TITLES[key], tuple(map(tuple, rows)), tuple(means), chances, whole)
+    return Block(key, TITLES[key], tuple(map(tuple, rows)), tuple(means), chances, whole, ranked)
 
 
 def _best(cells: Sequence[Shown], ranks: Sequence[Rank | None]) -> list[bool]:
@@ -139,7 +142,7 @@ def _figure(cell: Cell, key: str) -> Shown:
         interval=span(interval, percent) if interval else "",
         sight=f"{entry.effective_cell} px" if entry.effective_cell and key == "exact" else "",
         incomplete=not cell.complete,
-        rank=str(cell.rank or "") if key == "exact" else "",
+        rank=str(cell.rank or ""),
     )
 
 

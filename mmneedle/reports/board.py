@@ -90,7 +90,7 @@ def _lead(tables: Sequence[Table], settings: Sequence[Setting]) -> str:
 
 def _tables_apart(tables: Sequence[Table]) -> Iterator[str]:
     """What every reader should know before two tables are compared."""
-    scorers = list(dict.fromkeys(table.scorer for table in tables))
+    scorers = {table.scorer for table in tables if not table.published}
     if len(scorers) > 1:
         yield (
             "The scorers robust and paper read the same answers differently: robust reads what the "
@@ -173,7 +173,6 @@ def _group(table: Table, sort: Sort, sources: _Sources, number: int) -> dict[str
         "dataset": short(table.dataset or ""),
         "heading": _heading(table),
         "settings": [(shape_of(at), at.name, label(at)) for at in table.settings],
-        "ranked": table.ranked,
         "blocks": [_dress(table, block, ids) for block in made],
         "fingerprint": table.dataset,
         "order": order,
@@ -189,11 +188,10 @@ def _heading(table: Table) -> str:
 
 
 def _dress(table: Table, block: Block, ids: Sequence[str | None]) -> dict[str, Any]:
-    ranked = table.ranked and any(cell.rank for row in block.rows for cell in row)
     return {
         "key": block.key,
         "heading": _HEADINGS[block.key],
-        "ranked": ranked,
+        "ranked": block.ranked,
         "counts": block.key == "exact",
         "mean_head": "Mean J" if block.key == "existence" else "Mean",
         "rows": [

@@ -31,8 +31,8 @@ _WORDS = {
     "subsampling": "the chroma subsampling",
     "source": "where the photos come from",
     "photos": "the number of photos",
-    "sha256": "the photos or their captions (SHA-256 of ids and captions)",
-    "source seed": "which scenes are drawn (the source's seed)",
+    "sha256": "the photos or their captions (by SHA-256)",
+    "source seed": "the seed of the drawn scenes",
     "drawing": "how scenes are drawn",
 }
 

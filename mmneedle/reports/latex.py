@@ -100,7 +100,7 @@ def latex(board: "Leaderboard") -> str:
     by_youden = board.sort == "youden"
     shown, same = board.told()
     parts = [
-        _float(table, block, number, board)
+        _float(table, block, number)
         for number, table in enumerate(shown, 1)
         for block in blocks(table, by_youden=by_youden)
     ]
@@ -113,9 +113,9 @@ def _paragraph(text: str) -> str:
     return rf"\noindent{{\footnotesize {escape(text)}\par}}"
 
 
-def _float(table: Table, block: Block, number: int, board: "Leaderboard") -> str:
+def _float(table: Table, block: Block, number: int) -> str:
     columns = len(table.settings) + 1 + len(_counts(table, block))
-    names = "rl" if table.ranked and block.key == "exact" else "l"
+    names = "rl" if block.ranked else "l"
     lines = [
         r"\begin{table*}[tbp]",
         r"\centering",
@@ -134,7 +134,7 @@ def _float(table: Table, block: Block, number: int, board: "Leaderboard") -> str
         r"\end{tabular}",
         r"\par\smallskip",
         r"\begin{minipage}{\linewidth}\footnotesize\raggedright",
-        " ".join(_notes(table, block, board)),
+        " ".join(_notes(table, block)),
         r"\end{minipage}",
         r"\end{table*}",
     ]
@@ -173,7 +173,7 @@ def _head(table: Table, block: Block) -> list[str]:
     head = ["Model", *(f"({at[1:-1]})" for at in map(label, table.settings))]
     head.append("Mean J" if block.key == "existence" else "Mean")
     head += _counts(table, block)
-    return ["Rank", *head] if table.ranked and block.key == "exact" else head
+    return ["Rank", *head] if block.ranked else head
 
 
 def _counts(table: Table, block: Block) -> list[str]:
@@ -197,8 +197,8 @@ def _body(table: Table, block: Block) -> Iterator[str]:
             counts = [line.asked, "–" if line.coverage is None else percent(line.coverage)]
             more = counts[: len(_counts(table, block))]
             first, below = [*first, *map(escape, more)], [*below, *("" for _ in more)]
-            if table.ranked:
-                first, below = [escape(str(line.rank or "–")), *first], ["", *below]
+        if block.ranked:
+            first, below = [escape(str(line.rank or "–")), *first], ["", *below]
         yield _row(first)
         if any(below):
             yield _row(below)
@@ -207,10 +207,10 @@ def _body(table: Table, block: Block) -> Iterator[str]:
 
 def _further(table: Table, block: Block, cells: Sequence[Shown]) -> Iterator[str]:
     """A third row, where there is more to tell: pixels a cell, or the interval of J."""
+    pad = [""] if block.ranked else []
     if block.key == "existence":
-        more = ["", *(_tiny(cell.interval) for cell in cells), ""]
+        more = [*pad, "", *(_tiny(cell.interval) for cell in cells), ""]
     else:
-        pad = [""] if table.ranked and block.key == "exact" else []
         counts = ("" for _ in _counts(table, block))
         more = [*pad, "", *(_tiny(cell.sight) for cell in cells), "", *counts]
     if any(more):
@@ -240,14 +240,15 @@ def _tiny(text: str) -> str:
 def _chance(table: Table, block: Block) -> list[str]:
     cells = [r"\emph{chance}", *map(escape, (*block.chance, block.mean_chance))]
     cells += ["" for _ in _counts(table, block)]
-    return ["", *cells] if table.ranked and block.key == "exact" else cells
+    return ["", *cells] if block.ranked else cells
 
 
-def _notes(table: Table, block: Block, board: "Leaderboard") -> Iterator[str]:
+def _notes(table: Table, block: Block) -> Iterator[str]:
     """What stands under a table: data set, intervals, chance, marks, and what is bold."""
     if any(cell.best for row in block.rows for cell in row):
-        told = block.key == ("existence" if board.sort == "youden" else "exact") and table.ranked
-        bold = " and what the data cannot tell from it (rank 1 at the setting)" if told else ""
+        bold = ""
+        if block.ranked:
+            bold = " and what the data cannot tell from it (rank 1 at the setting)"
         yield escape(f"Bold: the best of a column{bold}.")
     if any(cell.interval for row in block.rows for cell in row):
         yield escape("Small: 95 % intervals.")

@@ -23,12 +23,12 @@ def _heading(table: Table) -> str:
 
 
 def _block(table: Table, block: Block) -> str:
-    """A table of one score; that of Exact has the ranks and the numbers of samples."""
+    """A table of one score; that of Exact has the numbers of samples."""
     first = block.key == "exact"
     head = [block.title, *map(label, table.settings), _mean_head(block)]
     if first:
         head += ["n", "answered"]
-    ranks = first and table.ranked
+    ranks = block.ranked
     rows = [["rank", *head] if ranks else head]
     for line, cells, mean in zip(table.lines, block.rows, block.means, strict=True):
         row = [_name(line, table), *map(_cell, cells), mean.text]

@@ -102,6 +102,7 @@
     const ticks = all(".filter-shape");
     const shapes = new Set(ticks.filter((one) => one.checked).map((one) => one.value));
     const fits = (cell) => !ticks.length || shapes.has(cell.dataset.shape);
+    const some = ticks.length && shapes.size > 1 && shapes.size < ticks.length;
     let rows = 0, found = 0;
     for (const group of all(".group")) {
       const of = group.dataset;
@@ -132,6 +133,8 @@
       found === rows ? `All ${rows} rows are shown.`
       : found ? `${found} of ${rows} rows are shown.`
       : "No row fits.";
+    if (found && some && ranks.length)
+      field("found").textContent += " Ranks stand for all settings or for one: choose one for its own.";
   };
 
   const filters = field("filters");
