@@ -21,11 +21,12 @@ from viewer_server import Viewer
 from mmneedle.data.shapes import ShapesSource
 from mmneedle.evaluate import evaluate
 from mmneedle.prompts import prompt
-from mmneedle.runlog import Record, now
+from mmneedle.runlog import Record, now, request_digest
 from mmneedle.stitching.dataset import DataSet, build
 from mmneedle.stitching.resize import Resizer
 from mmneedle.stitching.samples import Rules
 from mmneedle.stitching.tiles import TileFormat
+from mmneedle.tasks import open_task
 from mmneedle.types import Location, Response, Setting, Usage, sample_id
 
 OBLONG = Setting(2, 2, 3)
@@ -465,7 +466,35 @@ def test_shards_are_one_run(dataset, tmp_path):
     with Viewer(tmp_path / "parts") as viewer:
         assert "1 run" in viewer.page("/")
         assert found(viewer.page("/samples?in=r1&outcome=right")) == 204
-        assert "no images were sent" in viewer.page(f"/sample/{sample_id(TEN, 5)}?in=r1")
+        assert "sent no image: it answers" in viewer.page(f"/sample/{sample_id(TEN, 5)}?in=r1")
+
+
+def test_haystacks_that_came_as_text(dataset, tmp_path):
+    for task in ("grid", "twin-literal"):
+        evaluate(dataset.folder, "baseline/first", tmp_path / "runs" / task, task=task, quiet=True)
+    twin = open_task("twin-literal", dataset)
+    sample = dataset.sample(sample_id(TEN, 4))
+    with Viewer(tmp_path / "runs") as viewer:
+        page = unescape(viewer.page(f"/sample/{sample.id}?in=r2"))
+        assert twin.request(sample).prompt in page
+        assert "the haystack came as text" in page
+        both = unescape(viewer.page(f"/sample/{sample.id}?in=r1,r2"))
+        for task in (twin, open_task("grid", dataset)):
+            assert task.request(sample, with_images=False).prompt in both
+
+
+def test_what_was_sent_is_proved(dataset, tmp_path):
+    run = write_run(tmp_path / "run", always_right, {TEN: 4}, dataset=dataset)
+    log = run.folder / "responses.jsonl"
+    right = request_digest(open_task("grid", dataset).request(dataset.sample(sample_id(TEN, 0))))
+    lines = [json.loads(one) for one in log.read_bytes().splitlines()]
+    lines[0]["request_sha256"], lines[1]["request_sha256"] = right, "0" * 64
+    log.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    with Viewer(run.folder) as viewer:
+        same = viewer.page(f"/sample/{sample_id(TEN, 0)}?in=r1")
+        assert f"{right}: what is shown here is what was sent, byte for byte" in same
+        other = viewer.page(f"/sample/{sample_id(TEN, 1)}?in=r1")
+        assert "0" * 64 + " was sent, but the data set gives" in other
 
 
 def test_questions_that_share_a_haystack(tmp_path):

@@ -17,6 +17,9 @@ from mmneedle.reports.words import short
 from mmneedle.runlog import Run, open_runs
 from mmneedle.stitching.dataset import DataSet
 from mmneedle.stitching.samples import locate
+from mmneedle.tasks import open_task
+from mmneedle.tasks.grid import GridTask
+from mmneedle.tasks.twins import TwinTask
 from mmneedle.types import Location, Photo, Sample, Setting, parse_sample_id, sample_id
 
 _GROUP = 256  # samples that are read together, as they lie in the file
@@ -57,6 +60,7 @@ class Book:
         self._facts: dict[Setting, Facts] = {}
         self._groups: OrderedDict[tuple[Setting, int], list[Sample]] = OrderedDict()
         self._photos: dict[int, Photo] | None = None
+        self._tasks: dict[str, GridTask | TwinTask] = {}
 
     def has(self, setting: Setting, number: int) -> bool:
         """Whether there is such a sample."""
@@ -90,6 +94,13 @@ class Book:
             while len(self._groups) > _GROUPS:
                 self._groups.popitem(last=False)
         return group[number - first]
+
+    def task(self, name: str) -> GridTask | TwinTask:
+        """What makes requests by a task's name. Raises UserError where there is no such task."""
+        with self._mutex:
+            if name not in self._tasks:
+                self._tasks[name] = open_task(name, self.dataset)
+            return self._tasks[name]
 
     def photo(self, photo: int) -> Photo | None:
         """A photo's captions."""

@@ -1,20 +1,23 @@
 """The viewer's pages as text. All words of models and data sets are escaped by the templates."""
 
 import hashlib
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jinja2
+from markupsafe import Markup
 
 from mmneedle import __version__
 from mmneedle.errors import UserError
+from mmneedle.following import Following
 from mmneedle.reports import page
-from mmneedle.reports.html import KIND_TEXTS
 from mmneedle.reports.panels import KINDS as NAMES
 from mmneedle.reports.panels import in_order, named, shaped
 from mmneedle.reports.words import many, short
 from mmneedle.runlog import STATUSES
 from mmneedle.scoring import SCORERS
+from mmneedle.tasks.grid import GridTask
 from mmneedle.types import Setting
 from mmneedle.viewer import figures
 from mmneedle.viewer.library import Book, Item, Library, Volume, held, parse_sample
@@ -26,6 +29,7 @@ from mmneedle.viewer.selection import Selection, Selector
 _GLANCE = 0.2
 """Seconds that a page of figures spends on reading a log; the next look goes on from there."""
 _UNTRIED = "not asked yet"
+_Counted = TypeVar("_Counted")
 
 
 @cache
@@ -43,12 +47,10 @@ def environment() -> jinja2.Environment:
         "short": short,
         "many": many,
         "duration": figures.duration,
-        "size": size,
     }
     made.globals |= {
         "version": __version__,
         "names": NAMES | {"untried": _UNTRIED},
-        "kind_texts": KIND_TEXTS,
         "assets": {name: f"/assets/{key}" for key, (name, _, _) in assets().items()},
     }
     return made
@@ -74,9 +76,9 @@ def assets() -> dict[str, tuple[str, str, bytes]]:
     return found
 
 
-def size(count: int) -> str:
-    """Bytes as people read them."""
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
+def digest(text: str) -> str:
+    """SHA-256 (hex) of a page: its ETag."""
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()
 
 
 class Pages:
@@ -85,17 +87,19 @@ class Pages:
     def __init__(self, library: Library) -> None:
         self.library = library
         self.selector = Selector(library)
+        self._figures: dict[tuple[str, str], tuple[str, Any]] = {}
 
     # ----------------------------------------------------------------------- start
 
     def start(self) -> str:
         """All data sets and runs."""
         runs = [self._run_line(volume) for volume in self.library.volumes.values()]
+        states = {run.get("state") for run in runs}
         return self._render(
             "start.html.j2",
             runs=runs,
             books=[_book_card(book) for book in self.library.books.values()],
-            live=any(run.get("state") in ("running", "reading") for run in runs),
+            state_of_all=next((one for one in ("reading", "running") if one in states), "done"),
         )
 
     def _run_line(self, volume: Volume) -> dict[str, Any]:
@@ -107,10 +111,11 @@ class Pages:
                     "key": volume.key,
                     "name": volume.name,
                     "model": header.model,
+                    "task": None if header.task == GridTask.name else header.task,
                     "book": book and {"key": book.key, "name": book.name},
                     "dataset": header.dataset_fingerprint,
                     "damage": len(volume.following.damage),
-                    **figures.summary(volume.following),
+                    **self._counted(volume, figures.summary),
                     **figures.progress(volume.following),
                 }
         except (UserError, OSError) as error:
@@ -123,50 +128,63 @@ class Pages:
         volume = self.library.volume(query.items[0])
         with volume.following.read(_GLANCE):
             header = volume.run.header
-            facts = _run_facts(volume)
+            live = self._live(volume, query)
             return self._render(
                 "run.html.j2",
                 query=query,
                 title=header.model,
                 header=header,
                 volume=volume,
-                facts=facts,
+                facts=_run_facts(volume),
                 adapter=plain(header.adapter),
                 missing=volume.missing,
                 others=self._comparable(volume),
-                **self._state(volume),
+                live=Markup(live),  # a page of ours, escaped when it was made
+                live_mark=digest(live),
             )
 
     def live(self, query: Query) -> str:
         """What changes of a run's page."""
         volume = self.library.volume(query.items[0])
         with volume.following.read(_GLANCE):
-            return self._render("live.html.j2", query=query, **self._state(volume))
+            return self._live(volume, query)
 
-    def _state(self, volume: Volume) -> dict[str, Any]:
+    def _live(self, volume: Volume, query: Query) -> str:
         following = volume.following
-        return {
-            "progress": figures.progress(following),
-            "summary": figures.summary(following),
-            "settings": figures.by_setting(following),
-            "failures": list(following.failures)[::-1][:12],
-            "failed": following.failed,
-            "damage": following.damage[:12],
-            "damaged": len(following.damage),
-            "first_at": following.first_at,
-            "last_at": following.last_at,
-            "spent": following.spent,
-            "shared": volume.run.header.questions > 1,
-        }
+        return self._render(
+            "live.html.j2",
+            query=query,
+            progress=figures.progress(following),
+            summary=self._counted(volume, figures.summary),
+            settings=self._counted(volume, figures.by_setting),
+            failures=list(following.failures)[::-1][:12],
+            failed=following.failed,
+            damage=following.damage[:12],
+            damaged=len(following.damage),
+            first_at=following.first_at,
+            last_at=following.last_at,
+            spent=following.spent,
+            shared=volume.run.header.questions > 1,
+        )
 
-    def _comparable(self, volume: Volume) -> list[Volume]:
-        """The other runs on the same data set."""
+    def _counted(self, volume: Volume, count: Callable[[Following], _Counted]) -> _Counted:
+        """A run's figures, counted again only when there is something new."""
+        key, mark = (volume.key, count.__name__), volume.following.mark
+        known = self._figures.get(key)
+        if known is None or known[0] != mark:
+            known = self._figures[key] = mark, count(volume.following)
+        return cast(_Counted, known[1])
+
+    def _comparable(self, volume: Volume) -> list[tuple[str, str]]:
+        """The other runs on the same data set: ids and labels."""
         mark = volume.run.header.dataset_fingerprint
-        return [
+        alike = [
             other
             for other in self.library.volumes.values()
-            if other is not volume and other.run.header.dataset_fingerprint == mark
+            if other.run.header.dataset_fingerprint == mark
         ]
+        labels = zip(alike, _labels(alike), strict=True)
+        return [(other.key, label) for other, label in labels if other is not volume]
 
     # ----------------------------------------------------------------------- a list
 
@@ -283,6 +301,7 @@ def _book_card(book: Book) -> dict[str, Any]:
 def _run_facts(volume: Volume) -> list[tuple[str, str]]:
     header = volume.run.header
     facts = [("Folder", ", ".join(map(str, volume.run.folders)))]
+    facts.append(("Task", header.task))
     facts.append(("Data set", str(header.dataset_path)))
     facts.append(("Fingerprint", header.dataset_fingerprint))
     if header.created:
@@ -309,23 +328,26 @@ def _volumes(items: list[Item]) -> list[Volume]:
     return [item for item in items if isinstance(item, Volume)]
 
 
+def _labels(volumes: Sequence[Volume]) -> list[str]:
+    """Each run's model, and its folder where two have the same."""
+    models = [volume.run.header.model for volume in volumes]
+    return [
+        model if models.count(model) == 1 else f"{model} ({volume.name})"
+        for model, volume in zip(models, volumes, strict=True)
+    ]
+
+
 def _heading(items: list[Item]) -> dict[str, Any]:
     """What list and sample say of where they come from."""
     volumes = _volumes(items)
-    models = [volume.run.header.model for volume in volumes]
     return {
         "columns": [
-            {
-                "letter": letter,
-                "key": volume.key,
-                "model": model if models.count(model) == 1 else f"{model} ({volume.name})",
-            }
-            for letter, volume, model in zip(LETTERS, volumes, models, strict=False)
+            {"letter": letter, "key": volume.key, "model": label}
+            for letter, volume, label in zip(LETTERS, volumes, _labels(volumes), strict=False)
         ],
         "runs": volumes,
         "book": items[0] if isinstance(items[0], Book) else None,
         "missing": items[0].missing if isinstance(items[0], Volume) else None,
-        "blind": bool(volumes) and all(one.run.header.cell is None for one in volumes),
     }
 
 

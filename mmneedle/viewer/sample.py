@@ -12,6 +12,7 @@ from mmneedle.reports.panels import named, shaped
 from mmneedle.runlog import Record, request_digest
 from mmneedle.scoring import SCORERS, score
 from mmneedle.tasks.grid import GridTask
+from mmneedle.tasks.twins import TwinTask
 from mmneedle.types import Location, Needle, Sample, Setting, sample_id
 from mmneedle.viewer import marks as marking
 from mmneedle.viewer.library import Item, NotFoundError, Volume
@@ -72,13 +73,13 @@ def whole(query: Query, items: Sequence[Item], setting: Setting, number: int) ->
         "needles": _needles(items[0], sample, truth),
         "truth": None if truth is None else [place_text(location) for location in truth],
         "answers": answers,
-        "prompt": _prompt(items[0], sample),
+        "prompts": _prompts(items, sample),
         "trouble": trouble,
         "images": _images(query, items[0], sample, shown) if sample else [],
         "seen": _seen(items[0], setting),
         "pairs": _pairs(items, sample, truth, answers),
         "siblings": _siblings(items[0], sample, number),
-        "blind": bool(volumes) and all(volume.run.header.cell is None for volume in volumes),
+        "looks": {_looks(volume) for volume in volumes},
     }
 
 
@@ -176,22 +177,49 @@ def _attempt(record: Record) -> dict[str, Any]:
     }
 
 
-def _prompt(item: Item, sample: Sample | None) -> str | None:
+def _looks(volume: Volume) -> str:
+    """What a model is given of a haystack: images, text, or nothing."""
+    if volume.run.header.task != GridTask.name:
+        return "text"
+    return "nothing" if volume.run.header.cell is None else "images"
+
+
+def _task(item: Item) -> GridTask | TwinTask | None:
+    """What makes the requests of a run, or of a data set; None where that is not to be had.
+
+    Cells keep their size: whether they are shrunk changes no prompt.
+    """
     book = book_of(item)
-    if book is None or sample is None:
+    if book is None:
         return None
-    return GridTask(book.dataset).request(sample, with_images=False).prompt
+    name = item.run.header.task if isinstance(item, Volume) else GridTask.name
+    try:
+        return book.task(name)
+    except UserError:
+        return None
+
+
+def _prompts(items: Sequence[Item], sample: Sample | None) -> list[dict[str, Any]]:
+    """Each prompt as it is sent, with the letters of the runs that it was sent to."""
+    found: dict[str, list[str]] = {}
+    for item, letter in zip(items, LETTERS, strict=False):
+        task = _task(item)
+        if task is not None and sample is not None:
+            text = task.request(sample, with_images=False).prompt
+            found.setdefault(text, []).append(letter)
+    return [{"letters": letters, "text": text} for text, letters in found.items()]
 
 
 def _proof(item: Volume, sample: Sample | None, record: Record | None) -> str | None:
     """Whether what is shown here is, byte for byte, what was sent."""
-    if record is None or sample is None or item.book is None:
+    task = _task(item)
+    if record is None or sample is None or task is None:
         return None
     if record.request_sha256 is None:
-        return "no images were sent: this model answers without looking"
+        return None
     if item.run.header.resize is not None:
-        return f"{record.request_sha256} (cells were resized; not compared here)"
-    digest = request_digest(GridTask(item.book.dataset).request(sample))
+        return f"{record.request_sha256} was sent; not compared here, as cells were resized"
+    digest = request_digest(task.request(sample))
     if digest == record.request_sha256:
         return f"{digest}: what is shown here is what was sent, byte for byte"
     return f"{record.request_sha256} was sent, but the data set gives {digest} now"
@@ -250,7 +278,7 @@ def _images(
             {
                 "number": image,
                 "large": large,
-                "src": file if large or query.model else f"/small/{name}",
+                "src": file if large or query.model or resize else f"/small/{name}",
                 "full": file,
                 "width": (seen or size)[0],
                 "height": (seen or size)[1],

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmneedle.errors import UserError
@@ -308,6 +307,8 @@ def _tried(book: Book, setting: Setting) -> Facts | None:
 
 
 def _captions_say(facts: Facts, text: str) -> Mask:
+    import pyarrow.compute as pc  # takes its time to load, and is for this alone
+
     lists = facts.captions.combine_chunks()
     hits = pc.match_substring(lists.flatten(), text, ignore_case=True)
     parents = pc.list_parent_indices(lists).to_numpy()

@@ -6,7 +6,6 @@ origins, no guessing of types. Requests for another host's name are refused, so 
 somebody else's cannot reach us through a name of its own that it lets point here (DNS rebinding).
 """
 
-import hashlib
 import os
 import re
 import socket
@@ -26,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mmneedle.errors import UserError
 from mmneedle.types import Location, Sample
 from mmneedle.viewer.library import Item, Library, NotFoundError, parse_sample
-from mmneedle.viewer.pages import Pages, assets
+from mmneedle.viewer.pages import Pages, assets, digest
 from mmneedle.viewer.pictures import Picture, Pictures
 from mmneedle.viewer.query import BadQueryError, Query
 from mmneedle.viewer.selection import book_of
@@ -216,8 +215,7 @@ def _html(text: str, status: int = 200, headers: dict[str, str] | None = None) -
 
 def _page(request: Request, text: str) -> Response:
     """A page, or 304 where the browser has this very one."""
-    digest = hashlib.sha256(text.encode(errors="replace")).hexdigest()
-    return _tagged(request, digest, lambda headers: _html(text, 200, headers))
+    return _tagged(request, digest(text), lambda headers: _html(text, 200, headers))
 
 
 def _picture(request: Request, picture: Picture) -> Response:

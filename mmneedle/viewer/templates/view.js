@@ -60,23 +60,22 @@ const REST = 5000;
 
 // Fetches again and again; what has not changed is not sent again (ETag).
 function follow(place, url, pick) {
-  let last = null;
+  let last = place.dataset.mark ? `"${place.dataset.mark}"` : null;
   async function look() {
     let pause = REST;
     if (!document.hidden) {
       try {
         const reply = await fetch(url, { cache: "no-cache" });
         if (!reply.ok) throw new Error(String(reply.status));
-        const text = await reply.text();
         place.classList.remove("gone");
-        if (last !== null && text !== last) pick(text);
-        if (last === null && text !== place.dataset.first) pick(text);
-        last = text;
+        const mark = reply.headers.get("etag");
+        if (mark !== last) pick(await reply.text());
+        last = mark;
       } catch {
         place.classList.add("gone"); // the server has ended, or the run is there no more
       }
-      const state = place.querySelector("[data-state]");
-      pause = PAUSE[state ? state.dataset.state : "running"] || REST;
+      const state = place.matches("[data-state]") ? place : place.querySelector("[data-state]");
+      pause = PAUSE[state.dataset.state] || REST;
     }
     setTimeout(look, pause);
   }
@@ -103,9 +102,11 @@ if (live) follow(live, live.dataset.live, (text) => put(live, parse(text).body.c
 const start = document.querySelector("[data-reload]");
 if (start) {
   follow(start, start.dataset.reload, (text) => {
-    const fresh = parse(text).querySelector("tbody");
+    const section = parse(text).querySelector("[data-reload]");
+    if (!section) return;
+    start.dataset.state = section.dataset.state;
+    const fresh = section.querySelector("tbody");
     const body = start.querySelector("tbody");
-    if (!fresh || !body) return;
     const chosen = new Set([...body.querySelectorAll("input:checked")].map((one) => one.value));
     fresh.querySelectorAll("input").forEach((one) => { one.checked = chosen.has(one.value); });
     put(body, fresh.childNodes);
