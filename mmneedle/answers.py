@@ -93,9 +93,9 @@ def read_robust(text: str | None, setting: Setting) -> tuple[Answer, ...]:
       one cell an image, an image's label is enough, and so is a single number that stands alone.
     - "-1", all three numbers -1 or null, or words such as "none of the subimages match". A -1
       beside other numbers is neither.
-    - A cell that the text rules out ("not 1, 2, 3", "I excluded ...") is not mentioned, nor one
-      counted from the other end ("second row from the bottom"). One whose image, row or column is
-      left open ("image 3 or image 5") is unparsed.
+    - A cell that the text rules out ("not 1, 2, 3", "I excluded ...", "1, 2, 3 (rejected)") is not
+      mentioned, nor one counted from the other end ("second row from the bottom"). One whose
+      image, row or column is left open ("image 3 or image 5", "1, 2, 3-4") is unparsed.
 
     Numbers that lie outside of the haystack are read all the same; those of more than 18 digits as
     10**18.
@@ -106,11 +106,11 @@ def read_robust(text: str | None, setting: Setting) -> tuple[Answer, ...]:
     second thoughts ("wait", "sorry, I meant", "on closer inspection") may disagree; otherwise the
     answer is unparsed. A cell that is offered only as a guess ("closest", "if I had to guess")
     counts for nothing beside a plain answer in figures: "-1, but if I had to guess 1, 2, 3" is
-    absent. Beside an absence said only in words it leaves the answer unparsed.
+    absent. Nor does one that only says why: "-1 because 1, 2, 3 shows a horse" is absent. Beside an absence said only in words it leaves the answer unparsed.
 
     Several needles. After "final answer" if there is one (or in the last boxes, where each needle
     has its own): a line that holds an answer for each; else answers by the number of their caption
-    ("Caption_2: -1", "2. -1", {"2": ...}), a missing one unparsed; else lines that hold nothing but
+    ("Caption_2: -1", "2. -1", "Second: -1", {"2": ...}), a missing one unparsed; else lines that hold nothing but
     answers, in order, missing ones at the end unparsed; else all mentions, if there is one for
     each. One absence for all makes all absent. More answers than needles, or captions that were not
     asked about, and none is read.
@@ -133,6 +133,7 @@ def _stated(plain: str, mentions: Sequence[Mention], needles: int) -> list[Menti
     said = [one for one in _not_negated(plain, mentions) if words_count or one.figures]
     if needles > 1:
         return said
+    said = list(_not_reasons(plain, said))
     guesses = [one.figures and _guessed(plain, one) for one in said]
     plainly = [one for one, guess in zip(said, guesses, strict=True) if not guess]
     if plainly and not any(one.figures for one in plainly) and any(guesses):
@@ -154,6 +155,27 @@ def _not_negated(plain: str, mentions: Sequence[Mention]) -> Iterator[Mention]:
         before = vocabulary.NEGATED_BEFORE.search(plain, near, one.start)
         if not (one.figures and (before or vocabulary.NEGATED_AFTER.match(plain, one.end))):
             yield one
+
+
+def _not_reasons(plain: str, said: Sequence[Mention]) -> Iterator[Mention]:
+    """Mentions that are not why: in "-1 because 1, 2, 3 shows a horse" the second one is passed."""
+    answer: Mention | None = None
+    for one in said:
+        if answer and not _SENTENCE_END.search(plain, answer.end, one.start):
+            between = plain[answer.end : one.start]
+            if vocabulary.REASON.search(between) and not vocabulary.TURN.search(between):
+                continue
+        else:
+            answer = one if _leads(plain, one) else None
+        yield one
+
+
+def _leads(plain: str, one: Mention) -> bool:
+    """Whether nothing but filler stands before a mention in its sentence."""
+    near = max(0, one.start - 200)
+    ends = [mark.end() for mark in _SENTENCE_END.finditer(plain, near, one.start)]
+    start = ends[-1] if ends else near
+    return not vocabulary.left_over(plain[start : one.start])
 
 
 def _guessed(plain: str, one: Mention) -> bool:
@@ -323,6 +345,8 @@ def _by_caption(plain: str, said: Sequence[Mention], needles: int) -> tuple[Answ
         return at >= starts[0] and at < said[bisect_right(starts, at) - 1].end
 
     marks = [m for m in vocabulary.CAPTION_MARK.finditer(plain) if not inside(m.start())]
+    named = [mark for mark in marks if not mark["nth"]]
+    marks = named if named or len(set(map(_number, marks))) < 2 else marks
     if not marks:
         return ()
     if starts[0] > marks[0].start():
@@ -347,7 +371,7 @@ def _by_caption(plain: str, said: Sequence[Mention], needles: int) -> tuple[Answ
 
 def _number(mark: re.Match[str]) -> int:
     text = next(group for group in mark.groups() if group)
-    return vocabulary.ORDINALS.get(text) or int(text)
+    return vocabulary.ORDINALS.get(text) or int(text.rstrip("stndrh"))
 
 
 def _in_order(lines: _Stretches, said: Sequence[Mention], needles: int) -> tuple[Answer, ...]:

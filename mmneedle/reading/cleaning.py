@@ -70,6 +70,10 @@ _FIRST_STEPS = [
         (r"([0-9]) ?[*x×] ?(?=[0-9])", r"\1×"),  # 2*2 is a size, ** is markup
         (r"[*~$#]|__", " "),
         (r"\bsub[-_ ]?(?=ima|pic|photo|fig|grid|bild)|\bsous-|\bsotto", "sub"),
+        (  # keys in camel case: {"imageIndex": 3, "rowNumber": 2}
+            r"\b(image|img|picture|row|column|col)(?=(?:index|idx|number|num|no|nr|id|position)\b)",
+            r"\1 ",
+        ),
         (r"子图[像片]?|小图|サブ画像|サブイメージ", "subimage"),
         (r"[^\S\n]+", " "),
     )

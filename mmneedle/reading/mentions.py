@@ -79,6 +79,8 @@ class _Reading:
         self.tokens = tokens(text)
         self.lists = dict(self._lists())
         """First token -> tokens of a comma-separated list of numbers."""
+        self.listed = {i for run in self.lists.values() if len(run) > 1 for i in run}
+        """Tokens of the lists that hold several."""
         self.reordered = bool(words.HEADER.search(text))
         """Whether the text announces another order than "index, row, column"."""
         self.taken: set[int] = set()
@@ -226,10 +228,32 @@ class _Reading:
         for i, run in self.lists.items():
             if self.taken.isdisjoint(run) and self._text(i - 1) not in words.MANY:
                 values = [self.tokens[j].value for j in run]
-                if all(value == -1 for value in values):
+                if self._left_open(run):
+                    yield Mention(self.tokens[i].start, self.tokens[run[-1]].end, (UNPARSED,), True)
+                elif all(value == -1 for value in values):
                     yield self._nones(i, run[-1], len(values))
                 elif said := self._cells(values, run):
                     yield Mention(self.tokens[i].start, self.tokens[run[-1]].end, said, True)
+
+    def _left_open(self, run: Sequence[int]) -> bool:
+        """Whether a cell's first or last number is one of two: "3, 2, 3-4", "3 or 4, 2, 1"."""
+        if len(run) != 3:
+            return False
+        before, after = run[0] - 2, run[-1] + 2
+        return (
+            self._kind(after) == "number"
+            and len(self.lists.get(after, [after])) == 1
+            and self._or(run[-1] + 1)
+        ) or (self._kind(before) == "number" and before not in self.listed and self._or(run[0] - 1))
+
+    def _or(self, i: int) -> bool:
+        """Whether a token says "or" between two numbers; a dash or a stroke that touches both."""
+        text = self._text(i)
+        touches = (
+            self.tokens[i - 1].end == self.tokens[i].start
+            and self.tokens[i].end == self.tokens[i + 1].start
+        )
+        return text == "or" or (text in ("-", "/") and touches)
 
     def _nones(self, first: int, last: int, count: int) -> Mention:
         needles = self.setting.needles

@@ -128,8 +128,10 @@ CAPTION_MARK = re.compile(
     r"|(?:标题|描述|说明|字幕|题注|キャプション|説明|캡션|설명) ?[_#]? ?([0-9]{1,3})(?![0-9])"
     r"""|["']([0-9]{1,2})["'] ?:"""
     r"|\b(first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth) caption\b"
+    r"|\b(?P<nth>(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|"
+    r"[0-9]{1,2}(?:st|nd|rd|th))(?= ?[:=)]| (?:one|needle|answer|item|description|is|was|in|at)\b))"
 )
-"""Says which needle the next words are about, by its number from 1."""
+"""Says which needle the next words are about, by its number from 1; `nth` only beside another."""
 
 # --------------------------------------------------------------------------- saying "not there"
 
@@ -160,8 +162,9 @@ _ABSENT = [
     r"additional|one |longer|captions?\b|way|information|enough|clear (?:way|indication)))",
     r"\bthere (?:isn't|aren't|wasn't|weren't|is not|are not) (?:a|an|any)\b(?! (?:other|better))",
     r"\bis absent\b",
-    r"""['"]?\b(?:found|match|matched|match_found|exists?|present)['"]? ?[:=] ?['"]?"""
-    r"(?:false|no|none|null)\b",
+    r"""['"]?\b(?:(?:is_?|has_?)?(?:found|match|matched|match_?found|exists?|present))['"]? ?"""
+    r"""[:=] ?['"]?(?:false|no|none|null)\b""",
+    r"""['"]?\b(?:no_?match(?:_?found)?|not_?found|absent)['"]? ?[:=] ?['"]?(?:true|yes)\b""",
     # a part of the text that is nothing but a word for nothing
     r"""(?:^|[;\n]|[\]")'] ?,|(?:["'][0-9]{1,2}|\b(?:answer|response|result|output|match|"""
     r"""location|position|subimage|coordinates?|caption[_ ]?[0-9]{1,2}))['"]? ?[:=])[ "'(\[]*"""
@@ -250,7 +253,8 @@ BOXED = re.compile(r"\nfinal answer \(boxed\): ")
 
 SECOND_THOUGHT = re.compile(
     r"\b(?:actually|correction|corrected|on second thoughts?|scratch that|wait|my mistake|my bad|"
-    r"i was wrong|sorry|apologies|apologi[sz]e|oops|i meant|(?:up)?on (?:a )?(?:closer|further|"
+    r"i was wrong|mistaken?|sorry|apologies|apologi[sz]e|oops|i meant|hmm+|edit(?= ?:)|on reflection|"
+    r"rather(?! than)|instead(?=,)|(?<=[.!?\n] )no(?=,)|(?<=\n)no(?=,)|(?:up)?on (?:a )?(?:closer|further|"
     r"second|careful|re-?) ?(?:inspection|examination|look|review|analysis|consideration)|"
     r"looking (?:again|closer|more closely)|let me (?:correct|revise)|i (?:correct|take) (?:myself|"
     r"that back))\b"
@@ -275,11 +279,22 @@ RULED_OUT = re.compile(
 NEGATED_AFTER = re.compile(
     r"""['")\]]{0,9} ?(?:(?:is|does|do|did|was|are|can|could)(?: not|n't| n't)\b"""
     r"|(?:is|was|are|were|can be|could be|must be|has been|have been) "
-    r"(?:ruled out|excluded|eliminated|dismissed|rejected|discarded|discounted)\b)"
+    r"(?:ruled out|excluded|eliminated|dismissed|rejected|discarded|discounted)\b"
+    r"|(?:is|was|were|seems|looks) (?:wrong|incorrect|a mistake|my (?:first|initial|original) )"
+    r"|\(?(?:ruled out|excluded|eliminated|dismissed|rejected|discarded|wrong)\b"
+    r"|(?:,? ?(?:and|but) )(?:then |i |later ){0,2}(?:ruled|excluded|eliminated|dismissed|rejected|"
+    r"discarded) (?:it|that|this)\b)"
 )
 """A cell that the text rules out."""
 AND = re.compile(r"""['")\]]{0,3},? (?:and|or|nor|as well as) ["'(\[]{0,3}""")
 """Between two cells of which the same is said."""
+
+REASON = re.compile(r"\b(?:because|since|given that|seeing that)\b")
+"""What follows, to the end of the sentence, is why; where it is not `TURN`."""
+TURN = re.compile(
+    r"\b(?:but|however|so|therefore|thus|hence|yet|although|though|instead|answer|while|whereas)\b|;"
+)
+"""A sentence goes on with something else."""
 
 HEADER = re.compile(
     r"\b(index|image|row|col(?:umn)?)['\"]? ?[,|/] ?['\"]?(index|image|row|col(?:umn)?)"
