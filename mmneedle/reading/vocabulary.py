@@ -253,8 +253,9 @@ BOXED = re.compile(r"\nfinal answer \(boxed\): ")
 
 SECOND_THOUGHT = re.compile(
     r"\b(?:actually|correction|corrected|on second thoughts?|scratch that|wait|my mistake|my bad|"
-    r"i was wrong|mistaken?|sorry|apologies|apologi[sz]e|oops|i meant|hmm+|edit(?= ?:)|on reflection|"
-    r"rather(?! than)|instead(?=,)|(?<=[.!?\n] )no(?=,)|(?<=\n)no(?=,)|(?:up)?on (?:a )?(?:closer|further|"
+    r"i was wrong|mistaken?|sorry|apologies|apologi[sz]e|oops|i meant|hmm+|edit(?= ?:)|"
+    r"on reflection|rather(?! than)|instead(?=,)|(?<=[.!?\n] )no(?=,)|(?<=\n)no(?=,)|"
+    r"(?:up)?on (?:a )?(?:closer|further|"
     r"second|careful|re-?) ?(?:inspection|examination|look|review|analysis|consideration)|"
     r"looking (?:again|closer|more closely)|let me (?:correct|revise)|i (?:correct|take) (?:myself|"
     r"that back))\b"
