@@ -118,7 +118,7 @@ class RunHeader(msgspec.Struct, kw_only=True):
             if not 0 <= start <= stop <= MOST_SAMPLES:
                 raise ValueError(f"samples {start} to {stop} of {name}")
         for name, found in self.stopped.items():
-            if not 0 <= found.end <= MOST_SAMPLES:
+            if name not in self.plan or not 0 <= found.end <= MOST_SAMPLES:
                 raise ValueError(f"{name} stopped at sample {found.end}")
             if not (0 < found.halfwidth < 0.5 and 0 < found.level < 1):
                 raise ValueError(f"{name} stopped at a half-width of {found.halfwidth}")

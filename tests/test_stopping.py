@@ -247,9 +247,14 @@ def test_what_a_header_cannot_say(tmp_path):
     data = FakeDataSet(small=4)
     with open_log(tmp_path / "run", data, FakeAdapter()) as log:
         header = log.header
-    for end, halfwidth, level in ((-1, 0.1, 0.95), (4, 0.6, 0.95), (4, 0.1, 1.5)):
+    for name, end, halfwidth, level in (
+        (SMALL.name, -1, 0.1, 0.95),
+        (SMALL.name, 4, 0.6, 0.95),
+        (SMALL.name, 4, 0.1, 1.5),
+        (LARGE.name, 4, 0.1, 0.95),
+    ):
         stop = Stop(end=end, halfwidth=halfwidth, level=level, rule="x", at="")
-        content = msgspec.to_builtins(header) | {"stopped": {SMALL.name: msgspec.to_builtins(stop)}}
+        content = msgspec.to_builtins(header) | {"stopped": {name: msgspec.to_builtins(stop)}}
         with pytest.raises(msgspec.ValidationError, match="stopped at"):
             msgspec.convert(content, RunHeader)
 

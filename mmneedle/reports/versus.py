@@ -63,8 +63,8 @@ class Versus:
         if len(self.runs) > 2:
             parts.append("\n".join(self._ranking()))
         parts += ["\n".join(self._table(pair)) for pair in self.board.pairs]
-        parts += [f"Note: {note}" for note in (*self.notes, *self._disagreements())]
-        return "\n\n".join(parts)
+        notes = [f"Note: {note}" for note in (*self.notes, *self._disagreements())]
+        return "\n\n".join([*parts, "\n".join(notes)]).rstrip()
 
     def _disagreements(self) -> Iterator[str]:
         shown = [
@@ -77,7 +77,7 @@ class Versus:
         ]
         if any(p >= ALPHA and not one.interval[0] <= 0 <= one.interval[1] for one, p in shown):
             yield (
-                "intervals are those of one comparison each; where one lies on one side of 0 and "
+                "Intervals are those of one comparison each; where one lies on one side of 0 and "
                 "the models cannot be told apart, the corrected test decides."
             )
 
