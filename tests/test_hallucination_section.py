@@ -8,7 +8,7 @@ from report_runs import ONE, TEN, always_first, always_right, ok, text, write_ru
 from test_html_report import Node, page
 
 from mmneedle.reports.hallucination import drawings, study
-from mmneedle.reports.hallucination.section import section
+from mmneedle.reports.hallucination.section import sections
 from mmneedle.types import Setting
 
 
@@ -87,7 +87,7 @@ def test_several_needles(tmp_path):
 
 def test_the_same_run_gives_the_same_section(tmp_path):
     run = write_run(tmp_path / "run", swapper, {FOUR: 60})
-    assert section(run) == section(run)
+    assert sections([run]) == sections([run])
 
 
 def test_offsets_are_down_and_along():

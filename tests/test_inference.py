@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from mmneedle.reports.hallucination.detection import mcc_of, precision_of
+from mmneedle.reports.hallucination.detection import _drawn, mcc_of, precision_of
 from mmneedle.reports.hallucination.inference import (
     association,
     auroc,
@@ -190,6 +190,24 @@ def test_mcc_and_precision_are_those_of_the_table(n, a, b):
         assert math.isnan(mcc)
     precision = float(precision_of(np.array(tp / n), np.array(fp / n)))
     assert math.isnan(precision) if tp + fp == 0 else precision == pytest.approx(tp / (tp + fp))
+
+
+@pytest.mark.parametrize(("n", "p", "q"), [(25, 0.9, 0.6), (60, 0.97, 0.95), (60, 0.5, 0.5)])
+def test_intervals_of_mcc_and_precision_cover_the_truth(n, p, q):
+    """n of each; p: sensitivity, q: specificity."""
+    rng = np.random.default_rng(2)
+    true = [float(f(np.array(p), np.array(1 - q))) for f in (precision_of, mcc_of)]
+    covered = np.zeros(2)
+    for _ in range(200):
+        both = [share(np.arange(n) < rng.binomial(n, rate)) for rate in (p, q)]
+        covered += [low <= of <= high for (low, high), of in zip(_drawn(*both), true, strict=True)]
+    assert (covered >= 180).all()  # P(fewer than 180 of 200 | 95 %) = 0.1 %
+
+
+def test_perfect_answers_leave_precision_and_mcc_uncertain():
+    every = share(np.ones(30, bool))
+    for low, high in _drawn(every, every):
+        assert 0.8 < low < 0.97 and high > 0.99
 
 
 def test_newcombe_is_the_published_example():

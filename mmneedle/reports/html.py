@@ -26,7 +26,7 @@ from mmneedle.reports.explorer import Explorer, explorer, sentence
 from mmneedle.reports.findings import findings
 from mmneedle.reports.gallery import Album, first_open, printed, wall
 from mmneedle.reports.glance import glance, shades
-from mmneedle.reports.hallucination.section import section as hallucinations
+from mmneedle.reports.hallucination.section import sections as hallucinations
 from mmneedle.reports.leaderboard import Leaderboard, leaderboard
 from mmneedle.reports.panels import KINDS, SCORERS, in_order, named, shaped
 from mmneedle.reports.standings import (
@@ -290,8 +290,8 @@ def _sections(
     sections = []
     names = run_names(runs)
     shown = labels((run.header.model, name) for run, name in zip(runs, names, strict=True))
-    named = zip(runs, names, found, strict=True)
-    for number, (run, name, settings) in enumerate(named, 1):
+    named = zip(runs, names, found, hallucinations(runs), strict=True)
+    for number, (run, name, settings, habits) in enumerate(named, 1):
         entries = [entry for entry in board.entries if entry.run == name]
         dataset, missing = shelf.dataset(run)
         sections.append(
@@ -306,7 +306,7 @@ def _sections(
                 "by_setting": _cells(entries, SCORERS[0]),
                 **_scores(entries),
                 **panels.scores(_cells(entries, SCORERS[0]), _cells(entries, SCORERS[1])),
-                "hallucination": hallucinations(run),
+                "hallucination": habits,
                 "outcomes": panels.outcomes(entries),
                 "data_path": str(dataset.folder if dataset else run.header.dataset_path),
                 "places": panels.places(settings),

@@ -3,7 +3,7 @@
     needles.py      a run's answers needle by needle
     inference.py    the tests
     suspects.py     habits against their exact chance, one explained after the other
-    detection.py    existence as a detector; haystack size; look-alikes
+    detection.py    existence as a detector; haystack size; look-alikes (detection_text.py: words)
     pointing.py     where it points when nothing is there
     looking.py      where it looks when it is wrong about something that is there
     recall.py       the needle's place; ambiguous captions
@@ -11,7 +11,8 @@
     pixels.py       pixels of a cell
     calibration.py  log-probabilities
     evidence.py     findings, and one correction over all tests of a report
-    study.py        all of it about one run
+    study.py        all of it about one run; examined.py: about several
+    section.py      in the report page (drawings.py: its figures); terminal.py: in a terminal, JSON
 
 docs/hallucination.md explains every finding and its test.
 """

@@ -1,14 +1,13 @@
 """Existence as a detector: does the answer tell whether the photo is there?"""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
 import msgspec
 import numpy as np
 
 from mmneedle.reports import published as paper
-from mmneedle.reports.hallucination.evidence import Finding, Levels, p_text, shares, span, told
 from mmneedle.reports.hallucination.inference import (
     DRAWS,
     Floats,
@@ -23,16 +22,11 @@ from mmneedle.reports.hallucination.needles import (
     joined,
     strata_of,
 )
-from mmneedle.reports.words import label, many, percent, signed
 from mmneedle.statistics import wilson
 from mmneedle.types import Setting
 
 _DRAWN = 20_000
 _SEED = 0x6D6D
-ALMOST_ALL = 0.8
-"""Where the interval's near end is beyond it, a model at chance says one thing only."""
-WIDE = 0.5
-"""J's interval is too wide to call a model at chance."""
 
 Range = tuple[float, float]
 
@@ -269,215 +263,3 @@ def landmarks(settings: Sequence[Setting]) -> list[Landmark]:
         source = paper.describe(figure.source for figure in splits.values())
         found.append(Landmark(model, setting, hit + clear - 1, ends, source))
     return sorted(found, key=lambda one: (one.setting, one.youden))
-
-
-# --------------------------------------------------------------------------- sentences
-
-
-def findings(of: Existence, levels: Levels) -> Iterator[Finding]:
-    """What may be said about existence; the first one is what kind of model this is."""
-    yield _character(of, levels)
-    yield from _lean(of, levels)
-    yield from _at_chance(of, levels)
-    yield from _size(of, levels)
-    yield from _hard(of, levels)
-
-
-def _character(of: Existence, levels: Levels) -> Finding:
-    whole = of.whole
-    hit, alarms = whole.sensitivity, whole.alarms
-    if whole.youden is None or whole.youden_interval is None:
-        key, verdict = "existence.untold", "cannot tell: too few"
-        text = "It cannot tell what is there from what is not as long as one of both is not asked."
-    else:
-        key, verdict, text = _kind(of, levels, whole.youden, whole.youden_interval)
-    return Finding(
-        key=key,
-        family="existence",
-        verdict=verdict,  # type: ignore[arg-type]
-        text=text,
-        weight=1.0,
-        **levels.values("existence.all"),
-        figures={
-            "sensitivity": shares(hit),
-            "specificity": shares(whole.specificity),
-            "false_alarms": shares(alarms),
-            "youden": whole.youden,
-            "youden_interval": whole.youden_interval,
-        },
-    )
-
-
-def _kind(of: Existence, levels: Levels, j: float, ends: Range) -> tuple[str, str, str]:
-    """Key, verdict and sentence for the whole run."""
-    whole = of.whole
-    hit, alarms, clear = whole.sensitivity, whole.alarms, whole.specificity
-    rates = (
-        f"it names a cell for {percent(hit.value)} % of the photos that are there and for "
-        f"{percent(alarms.value)} % of those that are not"
-    )
-    figure = f"Youden’s J {signed(j)}, {signed(ends[0])} to {signed(ends[1])}"
-    if hit.hits == hit.n and clear.hits == clear.n and levels.significant("existence.all"):
-        return (
-            "existence.perfect",
-            "no evidence",
-            f"No hallucination seen: it names a cell for all {hit.n:,} photos that are there and "
-            f"for none of {clear.n:,} that are not; the true rate of false alarms may be up to "
-            f"{percent(alarms.interval[1])} %.",
-        )
-    if levels.significant("existence.all"):
-        return (
-            "existence.informed",
-            "notable",
-            f"It makes things up for {percent(alarms.value)} % of the photos that are not there "
-            f"({span(alarms.interval)}), and knows more than chance: it names a cell for "
-            f"{percent(hit.value)} % of those that are ({figure}).",
-        )
-    if levels.significant("existence.inverse"):
-        return (
-            "existence.inverse",
-            "notable",
-            f"Its answers are the wrong way round: {rates} ({figure}).",
-        )
-    if alarms.interval[0] > ALMOST_ALL:
-        return (
-            "existence.yes_sayer",
-            "notable",
-            f"A yes-sayer: {rates}; no better than without looking ({figure}).",
-        )
-    if hit.interval[1] < 1 - ALMOST_ALL and alarms.interval[1] < 1 - ALMOST_ALL:
-        return (
-            "existence.no_sayer",
-            "notable",
-            f"A no-sayer: {rates}; no better than without looking ({figure}).",
-        )
-    if ends[1] - ends[0] > WIDE:
-        return (
-            "existence.chance",
-            "cannot tell: too few",
-            f"Too few answers to tell it from chance: {rates} ({figure}).",
-        )
-    return (
-        "existence.chance",
-        "no evidence",
-        f"It cannot be told from chance at saying what is there: {rates} ({figure}).",
-    )
-
-
-def _lean(of: Existence, levels: Levels) -> Iterator[Finding]:
-    whole = of.whole
-    if not levels.significant("existence.lean") or not levels.significant("existence.all"):
-        return  # what says one thing only leans all the way: its first sentence says so
-    missed, alarms = 1 - (whole.sensitivity.value or 0), 1 - (whole.specificity.value or 0)
-    way = "yes" if alarms > missed else "no"
-    yield Finding(
-        key=f"existence.lean_{way}",
-        family="existence",
-        verdict="notable",
-        text=(
-            f"In doubt it says {way}: it is wrong about {percent(alarms)} % of what is not there "
-            f"but about {percent(missed)} % of what is "
-            f"({p_text(levels.adjusted['existence.lean'])})."
-        ),
-        weight=abs(alarms - missed) / 2,
-        **levels.values("existence.lean"),
-        figures={"wrong_when_absent": alarms, "wrong_when_there": missed},
-    )
-
-
-def _at_chance(of: Existence, levels: Levels) -> Iterator[Finding]:
-    """Settings where a model that elsewhere knows something does not show it."""
-    if not levels.significant("existence.all") or len(of.settings) < 2:
-        return
-    for row in of.settings:
-        if row.youden is None or row.youden_interval is None or levels.significant(row.key):
-            continue
-        assert row.setting is not None
-        low, high = row.youden_interval
-        few = high - low > WIDE
-        text = (
-            f"At {label(row.setting)} it cannot be told from chance: J {signed(row.youden)} "
-            f"({signed(low)} to {signed(high)}, {many(row.sensitivity.n, 'needle')} there and "
-            f"{row.specificity.n:,} not){_beside(of.landmarks, row.setting)}."
-        )
-        yield Finding(
-            key=row.key,
-            family="existence",
-            verdict="cannot tell: too few" if few else "no evidence",
-            text=text,
-            weight=0.0 if few else 0.25 / len(of.settings),
-            **levels.values(row.key),
-            figures={"youden": row.youden, "youden_interval": row.youden_interval},
-        )
-
-
-def _beside(marks: Sequence[Landmark], setting: Setting) -> str:
-    """What the paper's models did there."""
-    there = [one for one in marks if one.setting == setting]
-    if not there:
-        return ""
-    low, high = there[0].youden, there[-1].youden
-    blind = sum(one.interval[0] <= 0 for one in there)
-    return (
-        f"; the paper’s {many(len(there), 'model')} reach J {signed(low)} to {signed(high)} there, "
-        f"{blind} of them not above chance by their printed figures"
-    )
-
-
-def _size(of: Existence, levels: Levels) -> Iterator[Finding]:
-    if levels.raw.get("existence.size") is None:
-        return
-    (least, first), (most, last) = of.sizes[0], of.sizes[-1]
-    ends = f"{percent(first.value)} % at {many(least, 'cell')}, {percent(last.value)} % at {most:,}"
-    p = p_text(levels.adjusted["existence.size"])
-    if levels.significant("existence.size"):
-        mean = _slope(of.sizes)
-        way = "more" if mean > 0 else "fewer"
-        text = f"Larger haystacks bring {way} false alarms: {ends} (trend over all sizes, {p})."
-    else:
-        text = f"No trend of false alarms with the haystack’s size: {ends} ({p})."
-    yield Finding(
-        key="existence.size",
-        family="existence",
-        verdict="notable" if levels.significant("existence.size") else "no evidence",
-        text=text,
-        weight=abs((last.value or 0) - (first.value or 0)) / 4
-        if levels.significant("existence.size")
-        else 0.0,
-        **levels.values("existence.size"),
-        figures={"sizes": [{"cells": cells, **shares(part)} for cells, part in of.sizes]},
-    )
-
-
-def _slope(sizes: Sequence[tuple[int, Share]]) -> float:
-    """Sign of the trend that the test is about."""
-    x = np.array([math.log2(cells) for cells, _ in sizes])
-    n, hits = (np.array([getattr(part, name) for _, part in sizes]) for name in ("n", "hits"))
-    return float(((x - (x * n).sum() / n.sum()) * hits).sum())
-
-
-def _hard(of: Existence, levels: Levels) -> Iterator[Finding]:
-    if levels.raw.get("existence.hard") is None:
-        return
-    gap = (of.hard.value or 0) - (of.random.value or 0)
-    notable = levels.significant("existence.hard")
-    both = (
-        f"{told(of.hard)} of captions that resemble a photo there, {told(of.random)} of others; "
-        f"difference {signed(gap)} ({signed(of.hard_gap[0])} to {signed(of.hard_gap[1])}), "
-        f"{p_text(levels.adjusted['existence.hard'])}"
-    )
-    if notable:
-        word = "more" if gap > 0 else "less"
-        text = f"Look-alikes deceive it {word} than others: false alarms in {both}."
-    else:
-        text = f"No evidence that look-alikes deceive it more than others: false alarms in {both}."
-    wide = of.hard_gap[1] - of.hard_gap[0] > WIDE
-    yield Finding(
-        key="existence.hard",
-        family="existence",
-        verdict="notable" if notable else "cannot tell: too few" if wide else "no evidence",
-        text=text,
-        weight=abs(gap) / 4 if notable else 0.0,
-        **levels.values("existence.hard"),
-        figures={"hard": shares(of.hard), "random": shares(of.random), "gap": gap},
-    )

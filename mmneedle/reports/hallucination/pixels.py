@@ -48,6 +48,8 @@ class Resized(msgspec.Struct, frozen=True, kw_only=True):
     large_exact: Share
     p: float
     """McNemar's exact test, two-sided; sign flips over haystacks where they are shared."""
+    adjusted: float = 1.0
+    """The same, corrected over all pairs of runs that are shown (Holm)."""
 
 
 def pixels(parts: Sequence[Needles], cells: Mapping[Setting, str | None]) -> Pixels:
@@ -174,14 +176,14 @@ def _sizes(cells: Sequence[str | None]) -> str:
 
 
 def sentence(of: Resized) -> str:
-    """What two runs say together; one test, no correction."""
+    """What two runs say together."""
     gap = (of.large_exact.value or 0) - (of.small_exact.value or 0)
     figures = (
         f"Exact {percent(of.small_exact.value)} % with cells of {of.small} px, "
         f"{percent(of.large_exact.value)} % with {of.large} px, on the same "
         f"{many(of.n, 'positive')}: {of.only_large:,} found only with larger cells, "
-        f"{of.only_small:,} only with smaller ones ({p_text(of.p)})"
+        f"{of.only_small:,} only with smaller ones ({p_text(of.adjusted)})"
     )
-    if of.p < LEVEL:
+    if of.adjusted < LEVEL:
         return f"Pixels matter: {figures}." if gap > 0 else f"Larger cells did worse: {figures}."
     return f"No evidence that pixels matter between these runs: {figures}."

@@ -5,9 +5,11 @@ from typing import Any
 
 from mmneedle.reports.hallucination import drawings
 from mmneedle.reports.hallucination.evidence import Finding, typeset
+from mmneedle.reports.hallucination.examined import examine_runs
 from mmneedle.reports.hallucination.formats import FAULTS
-from mmneedle.reports.hallucination.inference import Share
-from mmneedle.reports.hallucination.study import Study, rows, study
+from mmneedle.reports.hallucination.inference import LEVEL, Share
+from mmneedle.reports.hallucination.pixels import sentence
+from mmneedle.reports.hallucination.study import Study, rows
 from mmneedle.reports.hallucination.suspects import Measured
 from mmneedle.reports.panels import named
 from mmneedle.reports.words import many, percent, signed
@@ -37,9 +39,27 @@ _WORDS = {
 _CLASSES = {"notable": "notable", "no evidence": "none", "cannot tell: too few": "few"}
 
 
-def section(run: Run) -> dict[str, Any]:
-    """Findings, figures and tables about a run, by the robust reading."""
-    of = study(run)
+def sections(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Findings, figures and tables about each run, by the robust reading."""
+    examined = examine_runs(runs, "robust")
+    return [
+        {
+            **_section(of),
+            "resized": [
+                {
+                    "class": "notable" if pair.adjusted < LEVEL else "none",
+                    "verdict": "notable" if pair.adjusted < LEVEL else "no evidence",
+                    "text": typeset(sentence(pair)),
+                }
+                for model, pair in examined.resized
+                if model == run.header.model
+            ],
+        }
+        for _, run, of in examined.runs
+    ]
+
+
+def _section(of: Study) -> dict[str, Any]:
     return {
         "leads": [_shown(one) for one in of.findings[:LEADS]],
         "rest": [_shown(one) for one in of.findings[LEADS:]],
@@ -124,7 +144,7 @@ def _figure(heading: str, drawn: Any, legend: str, note: str) -> dict[str, Any]:
 
 
 def _suspects(measured: Sequence[Measured], heading: str, note: str) -> Iterator[dict[str, Any]]:
-    if measured:
+    if any(one.tellable for one in measured):
         yield _figure(
             heading,
             drawings.suspects(measured, heading, _WORDS),

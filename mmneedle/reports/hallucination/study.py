@@ -9,6 +9,7 @@ from mmneedle.outcomes import Outcomes, outcomes
 from mmneedle.reports.hallucination import (
     calibration,
     detection,
+    detection_text,
     formats,
     looking,
     pixels,
@@ -106,7 +107,7 @@ def examine(
     points, looks = points.judged(levels), looks.judged(levels)
     answers = sum(map(len, parts))
     found = [
-        *(detection.findings(existence, levels) if existence else _nothing(tables)),
+        *(detection_text.findings(existence, levels) if existence else _nothing(tables)),
         *(pointing.findings(points, levels, answers) if answers else ()),
         *(looking.findings(looks, levels, answers) if answers else ()),
         *recall.findings(places, levels),

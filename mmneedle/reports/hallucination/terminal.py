@@ -2,17 +2,16 @@
 
 import shutil
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from mmneedle.outcomes import Outcomes, outcomes
-from mmneedle.reports.entries import run_names
 from mmneedle.reports.hallucination.evidence import span, typeset
+from mmneedle.reports.hallucination.examined import examine_runs
 from mmneedle.reports.hallucination.inference import Share
-from mmneedle.reports.hallucination.pixels import Resized, resized, sentence
-from mmneedle.reports.hallucination.study import Study, rows, study, to_json
+from mmneedle.reports.hallucination.pixels import sentence
+from mmneedle.reports.hallucination.study import Study, rows, to_json
 from mmneedle.reports.hallucination.suspects import Measured
 from mmneedle.reports.words import label, percent, signed, visible
 from mmneedle.runlog import Run
@@ -22,37 +21,6 @@ from mmneedle.types import Setting
 VERSION = 1
 """Of the JSON form."""
 _MARKS = {"notable": "*", "no evidence": "-", "cannot tell: too few": "?"}
-
-
-class Examined(msgspec.Struct, frozen=True):
-    """Runs with their studies, and what runs of one model say together."""
-
-    runs: list[tuple[str, Run, Study]]
-    """Name, run, study."""
-    resized: list[tuple[str, Resized]]
-    """Model, two runs of it whose cells differ."""
-
-
-def examine_runs(runs: Sequence[Run], scorer: Scorer) -> Examined:
-    """Study each run; compare runs of one model on one data set whose cells differ."""
-    found = []
-    groups: dict[tuple[str, str], list[tuple[Any, Any]]] = {}
-    for name, run in zip(run_names(runs), runs, strict=True):
-        tables = outcomes(run)
-        found.append((name, run, study(run, scorer, tables=tables)))
-        key = run.header.model, run.header.dataset_fingerprint
-        groups.setdefault(key, []).append((tables, _cells(run, tables)))
-    pairs = [
-        (model, pair)
-        for (model, _), several in groups.items()
-        if len(several) > 1
-        for pair in resized(several, scorer)
-    ]
-    return Examined(found, pairs)
-
-
-def _cells(run: Run, tables: Mapping[Setting, Outcomes]) -> dict[Setting, str | None]:
-    return {setting: run.header.cell_text(setting) for setting in tables}
 
 
 def findings_json(runs: Sequence[Run], scorer: Scorer) -> dict[str, Any]:
