@@ -106,8 +106,8 @@ def read_robust(text: str | None, setting: Setting) -> tuple[Answer, ...]:
     second thoughts ("wait", "sorry, I meant", "on closer inspection") may disagree; otherwise the
     answer is unparsed. A cell that is offered only as a guess ("closest", "if I had to guess")
     counts for nothing beside a plain answer in figures: "-1, but if I had to guess 1, 2, 3" is
-    absent. Nor does one that only says why: "-1 because 1, 2, 3 shows a horse" is absent. Beside an
-    absence said only in words it leaves the answer unparsed.
+    absent. Beside an absence said only in words it leaves the answer unparsed. A cell that only
+    says why counts for nothing either: "-1 because 1, 2, 3 shows a horse" is absent.
 
     Several needles. After "final answer" if there is one (or in the last boxes, where each needle
     has its own): a line that holds an answer for each; else answers by the number of their caption

@@ -278,12 +278,20 @@ def show(
     out: Annotated[Path | None, typer.Option(help="Write images, prompt and truth here.")] = None,
     task: Task = "grid",
     resize: Resize = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read all of it: is it as it was built?")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List a data set's samples, or show one exactly as it would be sent."""
     from mmneedle import show as showing
     from mmneedle.stitching.dataset import DataSet
 
+    if check:
+        if sample is not None or out is not None or resize is not None or as_json:
+            raise UserError("--check reads the whole data set: give it alone")
+        print(showing.check(DataSet.open(folder)))
+        return
     if text_verbs.shown(folder, sample, out, as_json=as_json):
         return
     dataset = DataSet.open(folder)

@@ -174,7 +174,7 @@ def _inspect(
     if not adapter.wants_images:
         return preflight(adapter.model, [], adapter.fingerprint(), book)
     if isinstance(task, GridTask):
-        len(task.dataset.store)  # a store that is not whole is found before anything is asked
+        task.dataset.store.check()  # damage is found before anything is asked
     needs = task_needs(plan, task)
     prepare = getattr(adapter, "prepare", None)
     if prepare is not None:

@@ -5,6 +5,7 @@ from typing import Any, TextIO
 
 import msgspec
 
+from mmneedle.errors import UserError
 from mmneedle.files import refuse_strangers
 from mmneedle.stitching.dataset import DataSet
 from mmneedle.tasks import open_task
@@ -26,6 +27,32 @@ def list_samples(dataset: DataSet, out: TextIO) -> None:
     for separator, line in zip(_separators(), lines, strict=False):
         out.write(separator + line)
     out.write("\n]\n")
+
+
+def check(dataset: DataSet) -> str:
+    """Read all of a data set; one line on what is there.
+
+    Raises:
+        UserError: tiles that are not as they were written, samples that cannot be read, a photo
+            of a haystack that has no tile.
+    """
+    dataset.store.check()
+    tiles = set(dataset.store.ids.tolist())
+    for setting in dataset.settings:
+        count = 0
+        for sample in dataset.samples(setting):
+            count += 1
+            if missing := set(sample.haystack) - tiles:
+                raise UserError(
+                    f"{dataset.folder}: {sample.id} shows photo {min(missing)}, which has no tile; "
+                    "build the data set again"
+                )
+        if count != dataset.count(setting):
+            raise UserError(
+                f"{dataset.folder}: holds {count} samples of {setting.name}, not "
+                f"{dataset.count(setting)}; build the data set again"
+            )
+    return f"{dataset.folder}: whole: {len(tiles):,} tiles, {len(dataset):,} samples"
 
 
 def sample_json(sample: Sample) -> dict[str, Any]:

@@ -259,6 +259,25 @@ def test_missing_answers_are_told_with_their_reason(
     mmneedle.ok("report", "a", "b")
 
 
+def test_damaged_tiles_are_found_before_anything_is_asked(mmneedle: Shell) -> None:
+    build(mmneedle)
+    assert mmneedle.ok("show", "set", "--check").startswith("set: whole: 56 tiles, 16 samples")
+    path = Path("set/tiles/tiles.bin")
+    content = bytearray(path.read_bytes())
+    content[5000] ^= 1
+    path.write_bytes(content)
+    line = mmneedle.refused("show", "set", "--check")
+    assert "its tiles do not have their checksum" in line and "build it again" in line
+    assert line == mmneedle.refused("run", "set", "--model", "onnx/tiny", "--log", "r")
+    assert not Path("r").exists()
+    build(mmneedle)  # makes them anew
+    mmneedle.ok("show", "set", "--check")
+    samples = Path("set/samples/n1-g2x2-k1.parquet")
+    samples.write_bytes(Path("set/samples/n2-g2x3-k1.parquet").read_bytes())
+    assert "build the data set again" in mmneedle.refused("show", "set", "--check")
+    assert "alone" in mmneedle.refused("show", "set", "n1-g2x2-k1-000000", "--check")
+
+
 def test_half_of_the_samples_are_negatives(mmneedle: Shell) -> None:
     shapes = ("build", "odd", "--source", "shapes", "--scenes", 60, "--cell", 64)
     line = mmneedle.refused(*shapes, "--settings", "1x2", "--samples", 7)

@@ -217,6 +217,24 @@ def test_damaged_tiles_are_found_by_the_next_build(built, tmp_path):
     assert whole(tmp_path) == whole(built[0])
 
 
+def test_any_flipped_bit_is_found_by_a_check(built, tmp_path):
+    content = bytearray(whole(built[0]))
+    path = tmp_path / "tiles.bin"
+    path.write_bytes(content)
+    with TileStore.open(tmp_path) as opened:
+        opened.check()
+    end = content.index(b'{"layout"') - 20 * 100
+    for at in random.Random(5).sample(range(end), 40):
+        content[at] ^= 1 << at % 8
+        path.write_bytes(content)
+        with (
+            TileStore.open(tmp_path) as opened,
+            pytest.raises(UserError, match="do not have their checksum"),
+        ):
+            opened.check()
+        content[at] ^= 1 << at % 8
+
+
 # --------------------------------------------------------------------------- building
 
 

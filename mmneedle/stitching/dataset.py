@@ -407,6 +407,8 @@ def stream_samples(
     """Samples start … stop-1 of a file, a row group at a time. UserError if it is damaged."""
     try:
         with _file(path) as opened, pq.ParquetFile(opened) as file:
+            if not file.schema_arrow.equals(_schema(setting, questions)):
+                raise pa.ArrowInvalid(f"its columns are not those of {setting.name}")
             for first in range(start - start % _GROUP, stop, _GROUP):
                 table = file.read_row_group(first // _GROUP, use_threads=False)
                 if questions > 1:
