@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import socket
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -26,9 +27,10 @@ from mmneedle.stitching.dataset import build as build_dataset
 from mmneedle.stitching.tiles import TileFormat
 from mmneedle.submissions.archive import MANIFEST, MEMBERS, By
 from mmneedle.submissions.check import Verified, check
-from mmneedle.submissions.opened import open_submission
+from mmneedle.submissions.opened import Submission, open_submission
 from mmneedle.submissions.pack import pack
 from mmneedle.submissions.scrub import public
+from mmneedle.submissions.unpacking import METHODS, pieces
 from mmneedle.tasks import open_task
 from mmneedle.types import Response, Setting
 
@@ -422,9 +424,9 @@ def test_a_failed_check_is_exit_status_1(mmneedle: Shell, packed: Path, tmp_path
 # --------------------------------------------------------------------------- no submissions
 
 
-def plain(content: Members) -> bytes:
+def plain(content: Members, method: int = zipfile.ZIP_DEFLATED) -> bytes:
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(out, "w", method) as archive:
         for name, data in content.items():
             archive.writestr(name, data)
     return out.getvalue()
@@ -466,6 +468,7 @@ HOSTILE: list[tuple[str, Callable[[Members], bytes], str]] = [
     ("nul", with_entry("run.json\0.exe"), "holds run.json twice"),
     ("folder", with_entry("sub/"), "has no place in one"),
     ("twice", with_entry("run.json"), "holds run.json twice"),
+    ("lzma", lambda c: plain(c, zipfile.ZIP_LZMA), "by a method that has no place in one"),
     ("bomb", bomb, "unpacks to 83,886,080 bytes"),
     ("huge", lambda c: plain(c | {"run.json": b" " * (5 << 20)}), "4,194,304 are read at most"),
     ("bad manifest", lambda c: plain(c | {MANIFEST: b"{"}), "submission.json cannot be read"),
@@ -504,6 +507,52 @@ def test_what_is_no_submission_is_one_clear_line(
 def test_a_missing_file_is_one_clear_line(mmneedle: Shell, tmp_path: Path) -> None:
     assert "no such file" in mmneedle.refused("submit", "check", tmp_path / "none.zip")
     assert "no such file" in mmneedle.refused("submit", "check", tmp_path)
+
+
+@given(st.binary(max_size=300), st.integers(1, 9000), st.sampled_from(sorted(METHODS)), st.data())
+def test_pieces_are_what_zipfile_reads(seed: bytes, times: int, method: int, data: Any) -> None:
+    content = seed * times
+    with zipfile.ZipFile(io.BytesIO(), "w", method) as archive:
+        archive.writestr("a", content)
+        archive.writestr("b", b"x")
+        most = data.draw(st.integers(0, len(content) + 2))
+        found = list(pieces(archive, "a", most))
+        assert b"".join(found) == archive.read("a")[:most] == content[:most]
+        assert all(len(piece) <= 1 << 20 for piece in found)
+
+
+def lying(path: Path, member: str, size: int) -> None:
+    """Let a zip file claim that a member has another size, in its directory and at its place."""
+    content = path.read_bytes()
+    name = member.encode()
+    directory = content.rindex(b"PK\x01\x02", 0, content.rindex(name))
+    place = content.index(b"PK\x03\x04", 0)
+    for at, offset in ((directory, 24), (place, 22)):
+        content = content[: at + offset] + size.to_bytes(4, "little") + content[at + offset + 4 :]
+    path.write_bytes(content)
+
+
+def test_a_bomb_that_claims_to_be_small_fills_no_memory(packed: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr(MANIFEST, bytes(300 << 20))
+        for name in MEMBERS:
+            archive.writestr(name, b"{}")
+    assert path.stat().st_size < 100_000
+    lying(path, MANIFEST, 1000)
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"submission\.json cannot be read"):
+        check(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 << 20
+
+
+def test_another_data_set_is_the_users_mistake(mmneedle: Shell, packed: Path) -> None:
+    build(mmneedle, "set", "--seed", 5)
+    said = mmneedle.refused("submit", "check", packed, "--data", "set")
+    assert "its data set has the fingerprint" in said
+    assert "no data set here" in mmneedle.refused("submit", "check", packed, "--data", ".")
 
 
 BAD_MEMBERS: list[tuple[str, bytes]] = [
@@ -562,14 +611,16 @@ def test_flipped_bytes_never_pass_and_never_crash(packed: Path, data: Any) -> No
         content[at] ^= data.draw(st.integers(1, 255))
     path = packed.with_name("flipped.zip")
     path.write_bytes(content)
-    before = members(packed)
     try:
         verified = check(path)
     except UserError as error:
         assert "\n" not in str(error)
         return
     if verified.ok:  # a byte that means nothing: a time, a flag of the system that packed it
-        assert members(path) == before
+        before = members(packed)
+        with Submission(path) as submission:
+            for name in MEMBERS:
+                assert (submission.folder / name).read_bytes() == before[name]
 
 
 # --------------------------------------------------------------------------- on a leaderboard

@@ -16,6 +16,7 @@ import msgspec
 from mmneedle.errors import UserError
 from mmneedle.files import unwritable, whole
 from mmneedle.reports.words import visible
+from mmneedle.submissions.unpacking import METHODS, DamagedError, pieces
 
 FORMAT = "mmneedle-submission"
 VERSION = 1
@@ -166,15 +167,12 @@ class Archive:
         most = self.about.members[name].bytes + 1  # one more shows that there is more
         sha, size = hashlib.sha256(), 0
         try:
-            with self._zip.open(name) as source, target.open("wb") as file:
-                while size < most and (chunk := source.read(min(_CHUNK, most - size))):
-                    sha.update(chunk)
-                    size += len(chunk)
-                    file.write(chunk)
-        except (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # a full disk is not the file's fault
-            target.touch()
+            with target.open("wb") as file:
+                for piece in pieces(self._zip, name, most):
+                    sha.update(piece)
+                    size += len(piece)
+                    file.write(piece)
+        except DamagedError as error:
             return Member(f"damaged: {error}", size)
         return Member(sha.hexdigest(), size)
 
@@ -205,6 +203,8 @@ def _check_names(path: Path, infos: Iterable[zipfile.ZipInfo]) -> None:
             raise _stranger(path, f"it holds {name} twice")
         if info.flag_bits & 1:
             raise _stranger(path, f"{name} is encrypted")
+        if info.compress_type not in METHODS:
+            raise _stranger(path, f"{name} is packed by a method that has no place in one")
         if info.file_size > known[name]:
             raise _stranger(
                 path, f"{name} has {info.file_size:,} bytes; {known[name]:,} are read at most"
@@ -221,10 +221,9 @@ def _check_names(path: Path, infos: Iterable[zipfile.ZipInfo]) -> None:
 
 def _read_manifest(path: Path, zipped: zipfile.ZipFile) -> About:
     try:
-        with zipped.open(MANIFEST) as file:
-            about = msgspec.json.decode(file.read(_MANIFEST_BYTES), type=About)
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError) as error:
-        # A RecursionError is a RuntimeError, msgspec's and Unicode's errors are ValueErrors.
+        content = b"".join(pieces(zipped, MANIFEST, _MANIFEST_BYTES))
+        about = msgspec.json.decode(content, type=About)
+    except (DamagedError, ValueError, RecursionError) as error:  # msgspec's are ValueErrors
         raise _stranger(path, f"{MANIFEST} cannot be read: {error}") from None
     if about.format != FORMAT:
         raise _stranger(path, f"its format is {about.format!r}")

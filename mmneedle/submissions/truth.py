@@ -108,24 +108,24 @@ def find_truths(manifest: Manifest, header: RunHeader, data: Path | None) -> Tru
         data: a data set's folder, or photos in COCO's layout.
 
     Raises:
-        UserError: `data` is neither.
-        ValueError: it is one of another fingerprint.
+        UserError: `data` is neither, or another one.
+        ValueError: the recipe cannot be followed.
     """
     if data is not None and (data / "dataset.json").is_file():
         dataset = DataSet.open(data)
         if dataset.fingerprint != manifest.fingerprint:
-            raise ValueError(
-                f"the data set at {data} has the fingerprint {short(dataset.fingerprint)}, the "
-                f"submission is about {short(manifest.fingerprint)}"
+            raise UserError(
+                f"{data}: its data set has the fingerprint {short(dataset.fingerprint)}, the "
+                f"submission is about {short(manifest.fingerprint)}; name another with --data"
             )
         return Truths(f"the data set at {data}", dataset)
     source = _source(manifest, data)
     if isinstance(source, str):
         return source
     if source.identity() != manifest.identity:
-        raise ValueError(
-            f"the recipe's source is not {'the photos at ' + str(data) if data else 'what it says'}"
-        )
+        if data is not None:
+            raise UserError(f"{data}: these are not the photos that the submission is about")
+        raise ValueError("the recipe's source is not what its fingerprint was taken over")
     try:
         maker = SampleMaker(source.photos(), manifest.rules)
         for name in header.plan:  # a setting that the source cannot fill is told here
