@@ -73,7 +73,7 @@ def _kind(whole: Detection, levels: Levels) -> tuple[str, Verdict, str]:
         )
         return "existence.perfect", "no evidence", text
     text = (
-        f"It {_often(alarms)}makes things up, for {percent(alarms.value)} % of the photos that "
+        f"It {_often(alarms)} for {percent(alarms.value)} % of the photos that "
         f"are not there ({span(alarms.interval)}), and knows more than chance: it names a cell "
         f"for {percent(hit.value)} % of those that are ({_youden(whole)})."
     )
@@ -111,7 +111,9 @@ def _youden(of: Detection) -> str:
 def _often(alarms: Share) -> str:
     """Where the interval allows an adverb."""
     low, high = alarms.interval
-    return "seldom " if high < SELDOM else "mostly " if low > ALMOST_ALL else ""
+    if high < SELDOM:
+        return "seldom makes things up,"
+    return "makes things up nearly always," if low > ALMOST_ALL else "makes things up"
 
 
 def _lean(of: Existence, levels: Levels) -> Iterator[Finding]:

@@ -75,9 +75,15 @@ def p_text(p: float | None) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}" if p < 0.1 else f"p = {min(p, 1):.2f}"
 
 
+_TOGETHER = re.compile(
+    r"(?<=\d) (?=%|px)|(?<=p) (?=[<=] )|(?<=[<=]) (?=\d)"  # 5 %, 14 px, p < 0.001
+    r"|(?<=[“ ]\d,) (?=\d[,”])"  # “1, 2, 3”
+)
+
+
 def typeset(text: str) -> str:
     """A sentence whose figures keep together when lines are broken."""
-    return re.sub(r"(?<=\d) (?=%|px)|(?<=p) (?=[<=] )|(?<=[<=]) (?=\d)", "\u00a0", text)
+    return _TOGETHER.sub("\u00a0", text)
 
 
 def span(interval: tuple[float, float]) -> str:
