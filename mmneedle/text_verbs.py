@@ -1,7 +1,7 @@
 """The verbs of text tasks: build-text; and what `score` and `show` do for texts."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,7 +51,8 @@ def build_text(
         Path | None, typer.Option(help="Haystack: a data set of images, whose captions are taken.")
     ] = None,
     questions: Annotated[
-        Path | None, typer.Option(help="A file of questions in a published format.")
+        list[Path] | None,
+        typer.Option(help="A file of questions in a published format; may be given again."),
     ] = None,
     option: Annotated[
         list[str] | None, typer.Option(help="What else the task takes: NAME=VALUE.")
@@ -61,17 +62,18 @@ def build_text(
     from mmneedle.texts.dataset import Ingredients, build_texts
 
     options = arguments.pairs(option, "--option") if option else {}
-    maker = _check_ingredients(task, questions, options)
+    files = tuple(questions or ())
+    maker = _check_ingredients(task, files, options)
     given = Ingredients(
         task=task,
         seed=seed,
         tokenizer=tokenizer,
         corpus=_corpus(task, texts, captions, seed),
-        questions=questions,
+        questions=files,
         options=options,
     )
     counted = arguments.lengths(lengths or maker.default_lengths)
-    wanted = _settings(task, counted, depths, needles, variants)
+    wanted = _settings(task, counted, depths, needles, _variants(maker, variants, files))
     dataset = build_texts(folder, given, dict.fromkeys(wanted, samples))
     total = sum(dataset.manifest.settings.values())
     print(
@@ -82,12 +84,14 @@ def build_text(
         print("lengths are approximate: 4 characters a token (--tokenizer counts a model's own)")
 
 
-def _check_ingredients(task: str, questions: Path | None, options: dict[str, str]) -> "type[Maker]":
+def _check_ingredients(
+    task: str, questions: Sequence[Path], options: dict[str, str]
+) -> "type[Maker]":
     """A task's maker, where it takes what it is given. Raises UserError."""
     from mmneedle.tasks.text import maker_class
 
     maker = maker_class(task)
-    if questions is not None and not maker.takes_questions:
+    if questions and not maker.takes_questions:
         raise UserError(f"{task} makes its own questions: leave out --questions")
     for name in options:
         if name not in maker.option_names:
@@ -96,19 +100,26 @@ def _check_ingredients(task: str, questions: Path | None, options: dict[str, str
     return maker
 
 
+def _variants(maker: "type[Maker]", given: str | None, files: Sequence[Path]) -> tuple[str, ...]:
+    """Which variants are asked: those of the files too where the user names none."""
+    if given is None:
+        of_file: Callable[[Path], tuple[str, ...]] = getattr(maker, "variants_of", lambda _: ())
+        more = [name for file in files for name in of_file(file)]
+        return tuple(dict.fromkeys((*maker.default_variants, *more)))
+    names = tuple(dict.fromkeys(part.strip() for part in given.split(",")))
+    for name in names:
+        if name and not re.fullmatch(r"[a-z0-9_]+", name):
+            raise UserError(f"--variants takes names such as keys8, not {name!r}")
+    return names
+
+
 def _settings(
-    task: str, lengths: Sequence[int], depths: str, needles: str, variants: str | None
+    task: str, lengths: Sequence[int], depths: str, needles: str, names: Sequence[str]
 ) -> "list[TextSetting]":
     from mmneedle.tasks.text import maker_class
     from mmneedle.types import TextSetting
 
     maker = maker_class(task)
-    names = maker.default_variants
-    if variants is not None:
-        names = tuple(dict.fromkeys(part.strip() for part in variants.split(",")))
-    for name in names:
-        if name and not re.fullmatch(r"[a-z0-9_]+", name):
-            raise UserError(f"--variants takes names such as keys8, not {name!r}")
     places = arguments.depths(depths) if maker.has_depth else (-1,)
     counts = arguments.whole_numbers(needles, "--needles")
     return [

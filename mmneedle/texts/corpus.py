@@ -21,15 +21,20 @@ LARGEST = 64 << 20
 class Corpus:
     """A text with the places where it may be cut."""
 
-    def __init__(self, text: str, tokens: Tokens) -> None:
+    def __init__(self, text: str, tokens: Tokens, joints: str = "") -> None:
         """Take a text; sentences end with their white space.
+
+        Args:
+            text: any.
+            tokens: what counts them.
+            joints: characters after which it may be cut too, besides white space.
 
         Raises:
             UserError: it is empty.
         """
         if not text.strip():
             raise UserError("the haystack's text is empty")
-        self.text, self.tokens = text, tokens
+        self.text, self.tokens, self._joints = text, tokens, joints
 
     @cached_property
     def token_ends(self) -> NDArray[np.int64]:
@@ -98,9 +103,12 @@ class Corpus:
         """The last end of a word among the first so many tokens, in characters."""
         end = int(self.token_ends[tokens - 1])
         floor = max(first, end - 100)
-        while end > floor and end < len(self.text) and not self.text[end].isspace():
+        while end > floor and end < len(self.text) and not self._may_be_cut(end):
             end -= 1
         return end if end > floor else int(self.token_ends[tokens - 1])
+
+    def _may_be_cut(self, at: int) -> bool:
+        return self.text[at].isspace() or self.text[at - 1] in self._joints
 
 
 class Cut(NamedTuple):

@@ -4,7 +4,7 @@ DIR/text.json         the recipe and how many samples of each setting there are
 DIR/corpus.txt        the haystack text, where the task takes one
 DIR/corpus.npy        where its tokens end, in characters (int32)
 DIR/tokenizer.json    what counts tokens, where lengths are in a model's own
-DIR/questions.*       a file in a published format, where the task takes one
+DIR/questions-1.*     files in a published format, where the task takes them
 
 Sample i of a setting is a function of the recipe, the setting and i alone, so a build of 5 is the
 first 5 of a build of 500, and a setting that is added later changes no other.
@@ -46,8 +46,8 @@ class TextManifest(msgspec.Struct, kw_only=True):
     """What counts tokens (`Tokens.identity`)."""
     corpus: dict[str, Any] | None = None
     """What the haystack text is (`corpus.identity`)."""
-    questions: dict[str, Any] | None = None
-    """The file of questions: its name here and its SHA-256."""
+    questions: list[dict[str, Any]] | None = None
+    """The files of questions: their names here and their SHA-256."""
     settings: dict[str, int]
     """Setting name -> samples."""
 
@@ -108,11 +108,11 @@ class TextDataSet:
         text = None
         if manifest.corpus is not None:
             text = _checked(self.folder / _CORPUS, manifest.corpus["sha256"]).decode()
-        file = None
-        if manifest.questions is not None:
-            file = self.folder / manifest.questions["name"]
-            _checked(file, manifest.questions["sha256"])
-        materials = Materials(manifest.seed, tokens, text, file, manifest.options)
+        files = []
+        for one in manifest.questions or ():
+            files.append(self.folder / one["name"])
+            _checked(files[-1], one["sha256"])
+        materials = Materials(manifest.seed, tokens, text, tuple(files), manifest.options)
         ends = self.folder / _ENDS
         if text is not None and ends.is_file():
             materials.corpus.__dict__["token_ends"] = np.load(ends).astype(np.int64)
@@ -169,7 +169,7 @@ class Ingredients(msgspec.Struct, frozen=True, kw_only=True):
     tokenizer: Path | None = None
     corpus: tuple[dict[str, Any], str] | None = None
     """What it is, and the text."""
-    questions: Path | None = None
+    questions: tuple[Path, ...] = ()
     options: dict[str, str] = {}
 
 
@@ -183,7 +183,7 @@ def build_texts(
             a file that cannot be read.
     """
     folder = Path(folder)
-    refuse_strangers(folder, lambda name: name in _OURS or name.startswith("questions."))
+    refuse_strangers(folder, lambda name: name in _OURS or name.startswith("questions-"))
     with locked(folder, "building"):
         old = _read(folder)
         new = _plan(given, settings)
@@ -210,18 +210,17 @@ def _plan(given: Ingredients, settings: Mapping[TextSetting, int]) -> TextManife
     maker = maker_of(given.task, materials)
     for setting in settings:
         maker.check(setting)
-    questions = None
-    if given.questions is not None:
-        suffixes = "".join(given.questions.suffixes[-2:])
-        content = _content(given.questions)
-        questions = {"name": f"questions{suffixes}", "sha256": hashlib.sha256(content).hexdigest()}
+    questions = []
+    for number, file in enumerate(given.questions, 1):
+        name = f"questions-{number}{'.gz' if file.suffix == '.gz' else ''}"
+        questions.append({"name": name, "sha256": hashlib.sha256(_content(file)).hexdigest()})
     return TextManifest(
         task=given.task,
         seed=given.seed,
         options=given.options,
         tokens=tokens.identity(),
         corpus=given.corpus[0] if given.corpus else None,
-        questions=questions,
+        questions=questions or None,
         settings={setting.name: count for setting, count in settings.items()},
     )
 
@@ -237,8 +236,8 @@ def _write(folder: Path, given: Ingredients, manifest: TextManifest, *, fresh: b
             write_whole(folder / _CORPUS, given.corpus[1].encode())
             ends = Materials(0, open_tokens(given.tokenizer), given.corpus[1]).corpus.token_ends
             np.save(folder / _ENDS, ends.astype(np.int32))
-        if manifest.questions is not None and given.questions is not None:
-            shutil.copyfile(given.questions, folder / manifest.questions["name"])
+        for one, file in zip(manifest.questions or (), given.questions, strict=True):
+            shutil.copyfile(file, folder / one["name"])
     content = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     write_whole(folder / _MANIFEST, content + b"\n")
     return TextDataSet.open(folder)

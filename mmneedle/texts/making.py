@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -23,8 +23,8 @@ class Materials(msgspec.Struct, frozen=True, dict=True):
     tokens: Tokens
     text: str | None = None
     """The haystack text, where the task takes one."""
-    file: Path | None = None
-    """A file of questions in a published format, where the task takes one."""
+    files: tuple[Path, ...] = ()
+    """Files of questions in a published format, where the task takes them."""
     options: dict[str, str] = {}
     """What else the task was told."""
 
@@ -69,6 +69,25 @@ class Maker(Protocol):
 
 Built = tuple[str, int, dict[str, Any]]
 """A prompt, how many tokens of it are the haystack's, its details."""
+
+
+class Plan(NamedTuple):
+    """A sample before its length is known."""
+
+    fixed: list[str]
+    """What stands around or in the haystack whatever its length."""
+    build: Callable[[int], Built]
+    """Tokens of haystack -> a prompt; as short as it can be for fewer than are needed."""
+    expected: tuple[tuple[str, ...], ...]
+    """As a `TextSample` has it, as is the next."""
+    begin: str
+
+    def least(self, tokens: Tokens) -> int:
+        """The shortest prompt worth asking, in tokens: one with a few sentences of haystack."""
+        return tokens.count(self.build(1)[0]) + _SOME_HAYSTACK
+
+
+_SOME_HAYSTACK = 32
 _COUNTED = 4096
 """Tokens up to which prompts are counted as a whole: beyond, seams are lost in one per cent."""
 
@@ -95,10 +114,14 @@ def fitted(
     prompt, tokens, details = build(max(1, room))
     if length > _COUNTED:
         return prompt, tokens + around, details
-    for _ in range(3):
+    best: Built | None = None
+    for _ in range(5):
         tokens = materials.tokens.count(prompt)
+        if best is None or abs(tokens - length) < abs(best[1] - length):
+            best = prompt, tokens, details
         if abs(tokens - length) <= length * 0.004:
             break
         room += length - tokens
         prompt, _, details = build(max(1, room))
-    return prompt, materials.tokens.count(prompt), details
+    assert best is not None
+    return best

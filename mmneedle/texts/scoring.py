@@ -1,18 +1,13 @@
 """Scores of text tasks: is what was expected in the answer? No judge model, no string equality.
 
-An expected string counts as given where it stands in the answer as a whole word, after both are
-normalised: Unicode compatibility forms (NFKC), case folded, white space in a row as one. A number
-inside a longer number, and a word inside a longer word, are not given. Articles and punctuation
-matter only for tasks of question answering, whose published measure drops them
-(P. Rajpurkar et al., SQuAD, arXiv:1606.05250: lower case, without punctuation and articles).
+An expected string counts as given where it stands in the answer as whole words (`matching`).
+Articles and punctuation do not matter for tasks of question answering, whose published measure
+drops them (P. Rajpurkar et al., SQuAD, arXiv:1606.05250).
 
 A sample's score, by the task's rule: `all` is the share of its needles that were given (the
 recall of RULER's string_match_all), `any` is 1 where one of them was (its string_match_part).
 """
 
-import re
-import string
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
@@ -24,10 +19,9 @@ from mmneedle.runlog import Run
 from mmneedle.statistics import clustered, wilson
 from mmneedle.tasks.text import maker_class
 from mmneedle.texts.making import Rule
+from mmneedle.texts.matching import normal, stands
 from mmneedle.types import ANSWERED, Response, TextSetting, split_sample_id
 
-_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
-_PUNCTUATION = str.maketrans(dict.fromkeys(string.punctuation, " "))
 LOOSE = frozenset({"multidoc", "ruler.qa_1", "ruler.qa_2", "latent"})
 """Tasks whose answers are phrases of natural language: articles and punctuation are dropped."""
 
@@ -52,8 +46,8 @@ def score_text(
     if response.status not in ANSWERED:
         return None
     loose = setting.task in LOOSE or setting.task.partition(".")[0] in LOOSE
-    text = _normal(response.text or "", loose)
-    given = tuple(any(_stands(_normal(word, loose), text) for word in words) for words in expected)
+    text = normal(response.text or "", loose)
+    given = tuple(any(stands(normal(word, loose), text) for word in words) for words in expected)
     return TextScore(_value(rule_of(setting), given), given)
 
 
@@ -73,30 +67,6 @@ def _rule(task: str) -> Rule:
 def rule_of(setting: TextSetting) -> Rule:
     """How a setting's needles make its score."""
     return _rule(setting.task)
-
-
-def _normal(text: str, loose: bool) -> str:
-    text = unicodedata.normalize("NFKC", text).casefold()
-    if loose:
-        text = _ARTICLES.sub(" ", text.translate(_PUNCTUATION))
-    return " ".join(text.split())
-
-
-def _stands(word: str, text: str) -> bool:
-    """Whether a word or phrase stands in a text with no letter or digit joined to it."""
-    if not word:
-        return False
-    at = text.find(word)
-    while at >= 0:
-        end = at + len(word)
-        before = text[at - 1] if at else " "
-        after = text[end] if end < len(text) else " "
-        joined_before = before.isalnum() and word[0].isalnum()
-        joined_after = after.isalnum() and word[-1].isalnum()
-        if not (joined_before or joined_after):
-            return True
-        at = text.find(word, at + 1)
-    return False
 
 
 # --------------------------------------------------------------------------- rows

@@ -1,0 +1,210 @@
+"""Texts of coined words that are told apart by how often they stand there.
+
+Source: C.-P. Hsieh et al., RULER (arXiv:2404.06654), section 3 (aggregation) and appendix: ten
+common words 30 times each among uncommon ones 3 times each (6 and 1 below 4,096 tokens), and words
+whose counts fall as a Zeta distribution with exponent 2. Published lists are of English words;
+ours are coined, so that there are enough of them at any length.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmneedle.texts.coined import coined, piece_tokens, tokens_each
+from mmneedle.texts.draw import Draw
+from mmneedle.texts.making import Built, Plan
+from mmneedle.texts.tokens import Tokens
+
+COMMON = 10
+FREQUENT = 3
+DOTS = "..."
+"""What stands at the first rank, and is no word."""
+FEWEST = 120
+"""Words of a coded text at least: the first ranks' counts then differ."""
+_EACH = 32
+"""Words of the first ranks whose tokens are counted one by one."""
+_MOST = 1 << 17
+"""Words a list is drawn from at most."""
+
+
+class Words(NamedTuple):
+    """A text of words."""
+
+    text: str
+    tokens: int
+    """As computed from those of its words."""
+    counts: dict[str, int]
+    """How often each word stands there, the most frequent first."""
+
+
+class Vocabulary:
+    """Coined words by their numbers, with their tokens: all counted in one go."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+        self._sizes: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._numbers: NDArray[np.int64] = np.zeros(0, np.int64)
+
+    def drawn(self, draw: Draw, length: int) -> NDArray[np.int64]:
+        """Words in random order, enough for a list of `length` tokens; the same for each draw."""
+        return draw.order(min(_MOST, max(1 << 12, 1 << (length // 4).bit_length())))
+
+    def sizes(self, words: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The tokens of each word with a space before it."""
+        if len(words) and len(self._sizes) <= int(words.max()):
+            pool = 1 << int(words.max()).bit_length()
+            self._sizes = piece_tokens(self._tokens, [f" {word}" for word in coined(pool)])
+        return self._sizes[words]
+
+    def numbers(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The tokens of the numbers 1 to n of a numbered list, for each n."""
+        most = int(counts.max())
+        if len(self._numbers) < most:
+            pieces = [f" {number}." for number in range(1, 2 * most)]
+            self._numbers = np.cumsum(piece_tokens(self._tokens, pieces))
+        return self._numbers[counts - 1]
+
+    def each(self, words: NDArray[np.int64]) -> list[float]:
+        """The tokens of each word where it stands many times."""
+        return [tokens_each(self._tokens, f" {word}") for word in spelled(words)]
+
+    def dots(self) -> float:
+        """Of DOTS."""
+        return tokens_each(self._tokens, f" {DOTS}")
+
+
+def common_words(vocabulary: Vocabulary, draw: Draw, length: int) -> Plan:
+    """A numbered list, an example before it, and the question for its ten common words."""
+    words = vocabulary.drawn(draw, length)
+    shown, words = words[: 2 * COMMON], words[2 * COMMON :]
+    seed = draw.digits(18)
+    question = (
+        f"Which {COMMON} words stand most often in the list? Answer with the words alone, "
+        "separated by commas."
+    )
+    example = numbered_list(vocabulary, shown, (3, 1), 0, Draw(seed, "example"))
+    before = (
+        "Some words of a list stand there more often than others. An example first.\n\n"
+        f"{example.text}\n{question}\nAnswer: {', '.join(spelled(shown[:COMMON]))}\n\n"
+        "Now the list.\n\n"
+    )
+    often = (30, 3) if length >= 4096 else (6, 1)
+
+    def build(room: int) -> Built:
+        made = numbered_list(vocabulary, words, often, room, Draw(seed, room))
+        details = {"counts": dict(list(made.counts.items())[: COMMON + 1])}
+        return f"{before}{made.text}\n\n{question}", made.tokens, details
+
+    expected = tuple((word,) for word in spelled(words[:COMMON]))
+    return Plan([before, question], build, expected, "The words are")
+
+
+def frequent_words(vocabulary: Vocabulary, draw: Draw, length: int) -> Plan:
+    """A text in code, and the question for the three words that stand there most often."""
+    words = vocabulary.drawn(draw, length)
+    seed = draw.digits(18)
+    before = "Below is a text in code. Watch how often each of its words stands there.\n\n"
+    question = (
+        f"Which {FREQUENT} words stand most often in the text in code? Dots are no words. Answer "
+        "with the words alone, separated by commas."
+    )
+
+    def build(room: int) -> Built:
+        made = coded_text(vocabulary, words, length, room, Draw(seed, room))
+        details = {"counts": dict(list(made.counts.items())[: FREQUENT + 2])}
+        return f"{before}{made.text}\n\n{question}", made.tokens, details
+
+    expected = tuple((word,) for word in spelled(words[:FREQUENT]))
+    return Plan([before, question], build, expected, "The words are")
+
+
+def spelled(words: NDArray[np.int64]) -> list[str]:
+    """Words by their numbers."""
+    known = coined(int(words.max()) + 1)
+    return [known[at] for at in words.tolist()]
+
+
+def numbered_list(
+    vocabulary: Vocabulary,
+    words: NDArray[np.int64],
+    often: tuple[int, int],
+    room: int,
+    draw: Draw,
+) -> Words:
+    """A numbered list of common words and of so many uncommon ones as there is room for.
+
+    Args:
+        vocabulary: whose words they are.
+        words: the first ten are the common ones.
+        often: how often a common one and an uncommon one stands there.
+        room: in tokens; a list with ten uncommon words is made even where it is longer.
+        draw: decides the order.
+    """
+    common, others = words[:COMMON], words[COMMON:]
+    # An item has two tokens or more.
+    others = others[: max(COMMON, round(room / (2 * often[1])))]
+    items = often[0] * COMMON + often[1] * np.arange(1, len(others) + 1)
+    totals = often[0] * sum(vocabulary.each(common)) + (
+        often[1] * np.cumsum(vocabulary.sizes(others)) + vocabulary.numbers(items)
+    )
+    count = max(COMMON, int(np.searchsorted(totals, room, "right")))
+    count = min(count, len(others))
+    counts = np.repeat(often, (COMMON, count))
+    return _written(words[: COMMON + count], counts, float(totals[count - 1]), draw, numbered=True)
+
+
+def coded_text(
+    vocabulary: Vocabulary, words: NDArray[np.int64], length: int, room: int, draw: Draw
+) -> Words:
+    """Words in random order, their counts falling with the square of the rank; rank 1 are dots.
+
+    Args:
+        vocabulary: whose words they are.
+        words: by rank from 2; a fiftieth of `length` are taken, as published.
+        length: of the whole prompt in tokens.
+        room: for the text, in tokens; FEWEST words are made even where they are more.
+        draw: decides the order.
+    """
+    words = words[: max(20, length // 50)]
+    shares = np.arange(1, len(words) + 2, dtype=np.float64) ** -2 / (math.pi**2 / 6)
+    sizes = np.array([vocabulary.dots(), *vocabulary.each(words[:_EACH])])
+    sizes = np.concatenate([sizes, vocabulary.sizes(words[_EACH:])])
+
+    def counts(total: int) -> NDArray[np.int64]:
+        return np.floor(shares * total).astype(np.int64)
+
+    low, high = FEWEST, max(FEWEST, 2 * room) + 1  # counts(low) fit, counts(high) do not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if counts(middle) @ sizes <= room else (low, middle)
+    found = counts(low)
+    found[0] += max(0, int((room - found @ sizes) / sizes[0]))  # dots fill what is left
+    there = found > 0
+    return _written(
+        np.concatenate([[-1], words])[there],
+        found[there],
+        float(found @ sizes),
+        draw,
+        numbered=False,
+    )
+
+
+def _written(
+    words: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    tokens: float,
+    draw: Draw,
+    *,
+    numbered: bool,
+) -> Words:
+    known = coined(int(words.max()) + 1)
+    names = [DOTS if at < 0 else known[at] for at in words.tolist()]
+    every = np.repeat(np.arange(len(names)), counts)
+    order = every[draw.order(len(every))].tolist()
+    if numbered:
+        text = " ".join(f"{number}. {names[at]}" for number, at in enumerate(order, 1))
+    else:
+        text = " ".join(names[at] for at in order)
+    return Words(text, round(tokens), dict(zip(names, counts.tolist(), strict=True)))
