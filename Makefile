@@ -28,7 +28,7 @@ lint: $(VENV)/ready-test ## style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: $(VENV)/ready-test ## speed, as ratios measured side by side
+bench: $(VENV)/ready-browser ## speed, as ratios measured side by side
 	for script in $(filter-out %_gpu.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
 
 wheel: $(VENV)/ready-test ## build dist/, install it into an empty environment and use it

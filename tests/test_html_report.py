@@ -670,7 +670,7 @@ def test_a_run_without_a_single_answer(tmp_path: Path) -> None:
     root = page([run])
     assert "Answered0 of 10" in root.text.replace("\n", "")
     (notice,) = [node.text for node in root.all("div", class_="notice")]
-    assert notice == "None of the 10 questions was answered, so there are no scores."
+    assert notice.strip() == "None of the 10 questions was answered, so there are no scores."
     assert "between" not in notice
 
 

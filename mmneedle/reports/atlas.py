@@ -19,8 +19,9 @@ Ids = NDArray[np.int64]
 
 SIDES = (
     (128, 128), (112, 112), (96, 96), (80, 80), (64, 64), (64, 48), (64, 32), (56, 56), (48, 48),
-    (48, 32), (48, 24), (40, 40), (40, 32), (40, 24), (32, 32), (32, 24), (32, 16), (32, 8),
-    (24, 16), (24, 8), (24, 0), (16, 8), (16, 0), (0, 0),
+    (48, 32), (48, 24), (40, 40), (40, 32), (40, 24), (40, 16), (32, 32), (32, 24), (32, 16),
+    (32, 12), (32, 8), (24, 24), (24, 16), (24, 12), (24, 8), (24, 0), (16, 16), (16, 8), (16, 0),
+    (0, 0),
 )  # fmt: skip
 """(close, field) pixels of a tile's longer side, best first; 0: its mean colour, for close ones
 nothing at all."""
@@ -167,7 +168,7 @@ def _encoded(sheet: Image.Image) -> bytes:
     name, _ = picture_format()
     if name == "AVIF":
         # one tile, one thread: the same bytes on every machine with this encoder
-        sheet.save(out, name, quality=48, speed=7, autotiling=False, max_threads=1)
+        sheet.save(out, name, quality=50, speed=9, autotiling=False, max_threads=1)
     else:
         sheet.save(out, name, quality=45, method=4)
     return out.getvalue()

@@ -42,6 +42,7 @@ from mmneedle.reports.standings import (
 from mmneedle.reports.words import label, many, percent, short
 from mmneedle.runlog import Run, pixels
 from mmneedle.stitching.dataset import DataSet
+from mmneedle.tasks.grid import GridTask
 from mmneedle.types import ANSWERED, Setting
 
 PAGE_BYTES = 4_900_000
@@ -198,10 +199,21 @@ def _lead(runs: Sequence[Run], board: Leaderboard) -> str:
             f"to each of {models} models" if models == len(runs) else f"in each of {len(runs)} runs"
         )
         questions = f"{questions} {whom}"
+    tasks = {run.header.task for run in runs}
+    shown = (
+        "Each shows one or more images, every image a grid of photos,"
+        if GridTask.name in tasks
+        else "Each tells of one or more images in words, every image a grid of captions,"
+    )
+    twins = (
+        " Text twins ask the same with a caption in each cell instead of a photo."
+        if GridTask.name in tasks and len(tasks) > 1
+        else ""
+    )
     return (
-        f"{many(settings, 'setting')}, {questions}. Each shows one or more images, "
-        "every image a grid of photos, and asks where the photo with a given caption is. Half the "
-        "captions belong to no photo there; then the right answer is −1."
+        f"{many(settings, 'setting')}, {questions}. {shown} and asks where the photo with a given "
+        f"caption is. Half the captions belong to no photo there; then the right answer is −1."
+        f"{twins}"
     )
 
 

@@ -182,7 +182,7 @@ def dots(rows: Sequence[Row], *, title: str, description: str, stacked: bool = F
             x = _x(row.chance, left, right)
             body.append(f'<path class="chance" d="M{x:g} {y - 8:g}V{y + 8:g}"/>')
         for series, point in reversed(list(enumerate(row.points))):
-            body += _dot(series, point, y + (5 if series else 0), left, right)
+            body += _dot(series, point, y, left, right, 9)  # seen around series 0 where they meet
     return figure(WIDTH, bottom + 26, title, description, body, "dots")
 
 
@@ -232,7 +232,9 @@ def _axis(left: float, right: float, top: float, bottom: float) -> list[str]:
     return body
 
 
-def _dot(series: int, point: Point, y: float, left: float, right: float) -> list[str]:
+def _dot(
+    series: int, point: Point, y: float, left: float, right: float, half: int = 6
+) -> list[str]:
     if point.value is None:
         return []
     x, name = _x(point.value, left, right), f"s{series}"
@@ -243,7 +245,10 @@ def _dot(series: int, point: Point, y: float, left: float, right: float) -> list
     if series == 0:
         body.append(f'<circle class="dot s0" cx="{x:g}" cy="{y:g}" r="5.5"/>')
     else:
-        body.append(f'<path class="dot {name}" d="M{x:g} {y - 6:g}l6 6l-6 6l-6 -6z"/>')
+        body.append(
+            f'<path class="dot {name}" d="M{x:g} {y - half:g}l{half} {half}l-{half} {half}'
+            f'l-{half} -{half}z"/>'
+        )
     return body
 
 

@@ -53,7 +53,7 @@ class Opened {
     return truth.map((cell, i) => {
       const there = cell ? place(cell) : "not there (−1)";
       const read = this.reading(said[i], kinds[i]);
-      return make("p", { class: "verdict" }, this.several ? make("span", {}, `${i + 1}.`) : null,
+      return make("p", { class: "judged" }, this.several ? make("span", {}, `${i + 1}.`) : null,
         make("span", {}, make("span", { class: "key true" }, "true"), ` ${there}`),
         make("span", {}, make("span", { class: "key given" }, "given"), ` ${read}`),
         make("span", { class: "hint" }, relation(cell, said[i], this.group.size)));
@@ -100,6 +100,7 @@ class Opened {
       rows.push(["Ambiguity", [`${this.case.ambiguity.toFixed(2)}: how near another photo there comes to the caption, 0 to 1`]]);
     }
     if (group.hard[this.case.at]) rows.push(["Negative", ["a hard one: the caption resembles a photo that is there"]]);
+    if (run.task.startsWith("twin")) rows.push(["Task", [words(run.task), ": cells held captions, not photos"]]);
     if (run.cells[group.setting]) rows.push(["Cells", [run.cells[group.setting]]]);
     rows.push(["In full", [make("code", {}, words(`${run.show} ${this.case.id} --out FOLDER`))]]);
     return make("dl", { class: "facts" }, rows.map(([term, value]) => [make("dt", {}, term), make("dd", {}, value)]));
@@ -235,9 +236,13 @@ class Browser {
     this.list.show(rows, this.current);
     const at = this.list.at;
     found.textContent = rows.length ? `${count(rows.length)} to open` : "None like this.";
-    if (at >= 0) this.step();
+    if (at >= 0 && this.shown) this.step();
+    else if (at >= 0) this.list.choose(at);
     else if (rows.length) this.list.choose(this.current ? 0 : this.first(rows));
-    else this.pane.replaceChildren(make("p", { class: "sub" }, "Nothing matches these filters."));
+    else {
+      this.shown = false;
+      this.pane.replaceChildren(make("p", { class: "sub" }, "Nothing matches these filters."));
+    }
   }
 
   // What is open at first: an error with two photos to compare, if there is one.
@@ -253,6 +258,7 @@ class Browser {
   open(reply, byHand) {
     const before = this.current;
     this.current = reply;
+    this.shown = true;
     this.pane.replaceChildren(...new Opened(this.data, reply).render(this.steps()));
     this.pane.scrollTop = 0;
     if (before) history.replaceState(null, "", address(this.data, reply));
