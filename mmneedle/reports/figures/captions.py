@@ -160,8 +160,8 @@ def plane(about: About) -> Caption:
     text = [
         "Existence as a detector: sensitivity (a cell is named where the needle is there) against "
         "false alarms (a cell is named where it is not), with 95 % intervals. Grey lines join "
-        "points of equal Youden's J; on the dotted line, J = 0, lie models that answer without "
-        "looking."
+        "points of equal Youden's J (0.25, 0.5, 0.75); on the dotted line, J = 0, "
+        "lie models that answer without looking."
     ]
     js = [(label, s, (h.value or 0) - (a.value or 0)) for label, s, a, h in found]
     if js:

@@ -107,6 +107,8 @@ def _plane(panel: Axes) -> None:
     for level in ISO_J:
         at = 100 * level
         panel.plot([0, 100 - at], [at, 100], color="#cfcfcf", linewidth=0.6, label=f"J = {level}")
+        if level > 0.5:
+            continue  # its words would lie where good models do
         panel.annotate(
             f"J = {level:g}".replace("0.", "."),
             (2, at + 2),

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 
 from mmneedle.reports.figures import layout, measures, style
 from mmneedle.reports.figures.measures import Datum, Share
-from mmneedle.reports.figures.subjects import Source, Subject, settings_of
+from mmneedle.reports.figures.subjects import Source, Subject, comparable, settings_of
 from mmneedle.reports.panels import named
 from mmneedle.reports.words import percent
 from mmneedle.scoring import Scorer
@@ -118,7 +118,7 @@ def _numbers(
 ) -> None:
     """The value in each cell; hatched where it stands on few samples."""
     digits = 1 if room > style.text_width(">99.9") + 0.04 else 0
-    alike = len({s.dataset for s in chosen if not s.published}) == 1
+    alike = comparable(chosen)
     runs = [s for s in chosen if not s.published]
     for column, setting in enumerate(settings):
         texts = {
@@ -277,7 +277,7 @@ def _arranged(
     fits = columns_that_fit(width)
     if len(chosen) <= len(settings) <= fits and len(chosen) > 1:
         return _matrix(width, chosen, settings, subjects_across=False)
-    if len(chosen) > 2:
+    if len(chosen) > 1:
         return _matrix(width, chosen, settings, subjects_across=True)
     return _in_rows(width, chosen, settings)
 
@@ -414,7 +414,7 @@ def _totals(
     settings: Sequence[Setting],
 ) -> None:
     """The share over all positions below each panel; the best of a setting is bold."""
-    alike = len({s.dataset for s in chosen}) == 1
+    alike = comparable(chosen)
     for setting in settings:
         totals = {s.label: pooled(by_panel[s.label, setting]) for s in chosen}
         texts = {label: percent(right / n) for label, (right, n) in totals.items() if n}

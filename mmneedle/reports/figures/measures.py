@@ -24,8 +24,8 @@ At = dict[str, float | int | str | None]
 
 BINS = 10
 """Of predicted probability, for reliability."""
-MOST_BINS = 20
-"""Of depth."""
+MOST_BINS, PER_BIN = 20, 20
+"""Of depth: how many at most, and needles in each where cells are put together."""
 STEPS = 60
 """Sample counts at which a convergence curve is reckoned, at most."""
 RIGHT, NO_ANSWER = "right", "no_answer"
@@ -245,7 +245,7 @@ def _place(truth: NDArray[np.int16], setting: Setting, by: str) -> NDArray[np.in
 
 def _groups(places: int, needles: float) -> list[tuple[int, int]]:
     """Neighbouring places put together, as [first, last] from 0: each has a like number."""
-    most = min(places, int(max(4, min(MOST_BINS, needles // 10))))
+    most = min(places, int(max(4, min(MOST_BINS, needles // PER_BIN))))
     count = max(n for n in range(1, most + 1) if places % n == 0)
     if 2 * count < most:  # no even cut: some groups have one place more
         count = most

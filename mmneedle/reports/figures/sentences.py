@@ -9,7 +9,7 @@ import numpy as np
 from mmneedle.outcomes import UNDEFINED
 from mmneedle.reports.figures import measures
 from mmneedle.reports.figures.measures import Datum, Share
-from mmneedle.reports.figures.subjects import MARK, Subject
+from mmneedle.reports.figures.subjects import MARK, Subject, comparable
 from mmneedle.reports.panels import named
 from mmneedle.reports.words import percent, visible
 from mmneedle.scoring import Scorer
@@ -59,6 +59,7 @@ def common(about: About, *, counted: bool = True) -> list[str]:
         _scored(about) if counted else "",
         _samples(about),
         *_missing(about),
+        _tasks(about.chosen),
         _datasets(about.chosen),
         _printed(about.chosen),
     ]
@@ -130,6 +131,14 @@ def _missing(about: About) -> Iterator[str]:
             )
 
 
+def _tasks(chosen: Sequence[Subject]) -> str:
+    """Whether runs were asked in different ways, such as in images and in text."""
+    tasks = list(dict.fromkeys(subject.task for subject in chosen if not subject.published))
+    if len(tasks) < 2:
+        return ""
+    return f"The tasks differ ({', '.join(map(visible, tasks))}; in brackets behind the names)."
+
+
 def _datasets(chosen: Sequence[Subject]) -> str:
     """Whether runs were asked the same questions."""
     known = {subject.dataset for subject in chosen if subject.dataset}
@@ -152,8 +161,7 @@ def _printed(chosen: Sequence[Subject]) -> str:
 
 def bold(about: About, what: str) -> str:
     """What bold numbers say, where there are any: runs of one data set, more than one."""
-    runs = [subject for subject in about.chosen if not subject.published]
-    if len(runs) < 2 or len({subject.dataset for subject in runs}) > 1:
+    if not comparable(about.chosen):
         return ""
     return f"Bold: the best run of each {what} in this figure."
 

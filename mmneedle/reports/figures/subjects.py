@@ -26,6 +26,7 @@ class Subject(msgspec.Struct, frozen=True):
     model: str
     run: str | None = None
     """The run folder's name; None for published rows."""
+    task: str = "grid"
     dataset: str | None = None
     """The data set's fingerprint; None for published rows."""
     tables: dict[Setting, Outcomes] = {}
@@ -65,11 +66,14 @@ def subjects(runs: Source | Iterable[Source], *, published: bool = False) -> lis
     opened += [item for item in given if isinstance(item, Run)]
     names = run_names(opened)
     shown = labels(zip((run.header.model for run in opened), names, strict=True))
+    tasks = {run.header.task for run in opened}
     done += [
         Subject(
-            label=shown[run.header.model, name],
+            label=shown[run.header.model, name]
+            + (f" [{run.header.task}]" if len(tasks) > 1 else ""),
             model=run.header.model,
             run=name,
+            task=run.header.task,
             dataset=run.header.dataset_fingerprint,
             tables=outcomes(run),
         )
@@ -78,7 +82,24 @@ def subjects(runs: Source | Iterable[Source], *, published: bool = False) -> lis
     if published:
         wanted = {setting for subject in done for setting in subject.settings}
         done += [found for one in _paper() if (found := _only(one, wanted)) is not None]
-    return done
+    return _told_apart(done)
+
+
+def _told_apart(chosen: Sequence[Subject]) -> list[Subject]:
+    """Subjects with labels that all differ."""
+    seen: dict[str, int] = {}
+    kept = []
+    for subject in chosen:
+        seen[subject.label] = number = seen.get(subject.label, 0) + 1
+        label = subject.label if number == 1 else f"{subject.label} #{number}"
+        kept.append(msgspec.structs.replace(subject, label=label))
+    return kept
+
+
+def comparable(chosen: Sequence[Subject]) -> bool:
+    """Whether there are several runs, and all were asked the same questions the same way."""
+    runs = [subject for subject in chosen if not subject.published]
+    return len(runs) > 1 and len({(subject.dataset, subject.task) for subject in runs}) == 1
 
 
 def settings_of(chosen: Sequence[Subject]) -> list[Setting]:
