@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 
 import matplotlib as mpl
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -28,7 +29,8 @@ from mmneedle.outcomes import outcomes
 from mmneedle.reports import figures
 from mmneedle.reports.figures import measures, style
 from mmneedle.reports.figures.caption_files import tex
-from mmneedle.reports.figures.captions import auroc, ece
+from mmneedle.runlog import Run, Stop
+from mmneedle.scoring import score_run
 from mmneedle.statistics import wilson
 from mmneedle.types import Location, Response, Setting, Usage
 
@@ -211,15 +213,7 @@ def test_convergence_is_the_running_mean(tmp_path):
     assert y == pytest.approx([100 * right[:n].mean() for n in range(2, 61)])
     rows = measures.convergence(figures.subjects(run), [TEN], "exact", "robust")
     errors = [row.at["stderr"] for row in rows]
-    assert errors == pytest.approx([right[:n].std(ddof=1) / math.sqrt(n) for n in range(2, 61)])
-
-
-def test_standard_error_takes_units_as_the_trials():
-    right = np.repeat([1.0, 0.0, 1.0, 1.0, 0.0], 4)
-    units = np.repeat(np.arange(5), 4)
-    found = measures.standard_error(right, units)
-    assert found == pytest.approx(np.array([1, 0, 1, 1, 0]).std(ddof=1) / math.sqrt(5))
-    assert measures.standard_error(np.array([1.0]), None) is None
+    assert errors == pytest.approx([right[:n].std() / math.sqrt(n) for n in range(2, 61)])
 
 
 def test_existence_plane_has_hits_and_false_alarms(tmp_path):
@@ -248,8 +242,6 @@ def test_error_bars_add_up_to_all_that_was_asked(tmp_path):
 
 
 def test_false_alarms_tell_hard_negatives_apart(tmp_path):
-    import msgspec
-
     run = write_run(tmp_path / "r", always_first, {TEN: 40, NINE: 40})
     path = tmp_path / "r/responses.jsonl"
     rows = [msgspec.json.decode(one) for one in path.read_bytes().splitlines()]
@@ -264,26 +256,49 @@ def test_false_alarms_tell_hard_negatives_apart(tmp_path):
     assert sorted(curves) == [[0], [0], [100], [100]]
 
 
-def test_calibration_and_its_figures(tmp_path):
-    sklearn_like = [(0.9, True), (0.8, True), (0.8, False), (0.3, False), (0.35, True)]
-    given_, absent = (np.array(column) for column in zip(*sklearn_like, strict=True))
-    # ranks by hand: of 3 x 2 pairs, 4 are in order and one is a tie
-    assert auroc(given_, absent) == pytest.approx((2 + 1.5 + 1) / 6)
-    assert auroc(given_, np.ones(5, bool)) is None
-    gaps = abs(0.9 - 1) + abs(1.6 - 1) + abs(0.65 - 1)
-    assert ece(given_, absent) == pytest.approx(gaps / 5)
-
+def test_calibration_shows_how_often_the_needle_is_absent(tmp_path):
     def answer(setting, index, truth):
         return Response("ok", "-1", absent_logprob=math.log(0.25 if index % 4 == 0 else 0.75))
 
-    run = write_run(tmp_path / "r", answer, {TEN: 80})
+    run = write_run(tmp_path / "r", answer, {TEN: 160})
     (panel,) = figures.calibration(run).axes
-    assert line(panel, "baseline/test").get_xydata() == pytest.approx(
-        np.array([[25, 0], [75, 100 * 2 / 3]])
-    )
+    x, y = line(panel, "baseline/test").get_xydata().T
+    assert x[0] == pytest.approx(25) and x[-1] == pytest.approx(75)
+    assert y[0] == 0  # only positives were given a quarter
     plain = write_run(tmp_path / "p", always_first, {TEN: 8})
     with pytest.raises(UserError, match="--logprobs"):
         figures.calibration(plain)
+
+
+def test_a_setting_that_a_rule_stopped_has_the_interval_of_scores(tmp_path):
+    run = write_run(tmp_path / "r", loses_the_middle, {NINE: 360})
+    stop = Stop(end=360, halfwidth=0.1, level=0.95, rule="x", at="2026-11-22T12:00:01.000Z")
+    run = Run(msgspec.structs.replace(run.header, stopped={NINE.name: stop}), [run.folder])
+    (row,) = [one for one in score_run(run) if one.split == "positive" and one.scorer == "robust"]
+    (datum,) = measures.scores(figures.subjects(run), [NINE], "exact", "robust")
+    assert (datum.share.low, datum.share.high) == pytest.approx(row.interval["exact"])
+    assert row.interval_method == "confidence_sequence"
+
+
+@settings(
+    deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(picks=st.lists(st.integers(0, 3), min_size=1, max_size=9))
+def test_shares_are_those_of_scores(tmp_path_factory, picks):
+    def answer(setting, index, truth):
+        return (ok(text(truth)), ok("-1"), ok("1, 1, 1"), None)[picks[index % len(picks)]]
+
+    run = write_run(tmp_path_factory.mktemp("r") / "r", answer, {TEN: 30, TWO_NEEDLES: 12})
+    (subject,) = figures.subjects(run)
+    for row in score_run(run):
+        for metric in ("existence", "index", "exact"):
+            found = measures.rate(
+                subject, row.setting, metric, positive=row.split == "positive", scorer=row.scorer
+            )
+            wanted = getattr(row, metric)
+            assert found.value == wanted
+            if wanted is not None:
+                assert (found.low, found.high) == pytest.approx(row.interval[metric])
 
 
 def test_published_rows_stand_beside_and_are_marked(tmp_path):
@@ -344,7 +359,7 @@ def test_nothing_of_matplotlib_stays_changed(tmp_path):
     script = (
         "import sys, matplotlib; matplotlib.use('svg'); before = matplotlib.rcParams.copy()\n"
         "from mmneedle.reports.figures import write_figures\n"
-        f"write_figures({str(run.folder)!r}, {str(tmp_path / 'out')!r})\n"
+        f"write_figures({str(run.folder)!r}, {str(tmp_path / 'out')!r}, formats=('pdf',))\n"
         "assert matplotlib.rcParams == before and matplotlib.get_backend() == 'svg'\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
@@ -352,8 +367,8 @@ def test_nothing_of_matplotlib_stays_changed(tmp_path):
     # Nor is a backend chosen where the user has chosen none.
     script = (
         "import sys\n"
-        "from mmneedle.reports.figures import write_figures\n"
-        f"write_figures({str(run.folder)!r}, {str(tmp_path / 'more')!r}, formats=('svg',))\n"
+        "from mmneedle.reports.figures import depth_curve, save\n"
+        f"save(depth_curve({str(run.folder)!r}), {str(tmp_path / 'depth.png')!r})\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -367,11 +382,8 @@ def test_files_have_the_width_fonts_and_bytes_that_were_asked_for(tmp_path):
         write_run(tmp_path / name, answer, {NINE: 36, ONE_IMAGE: 32}, model=f"m/{name}")
         for name, answer in (("a", always_first), ("b", loses_the_middle))
     ]
-    for number, out in enumerate((tmp_path / "one", tmp_path / "two")):
-        files = figures.write_figures(runs, out, columns=1, formats=("pdf", "png", "svg"))
-        assert number or all(file.is_file() for file in files)
-    for file in files:
-        assert file.read_bytes() == (tmp_path / "one" / file.name).read_bytes(), file.name
+    files = figures.write_figures(runs, tmp_path / "one", columns=1)
+    assert all(file.is_file() for file in files)
     for pdf in (tmp_path / "one").glob("*.pdf"):
         content = pdf.read_bytes()
         (box,) = re.findall(rb"/MediaBox \[\s*0 0 ([\d.]+) ([\d.]+)\s*\]", content)
@@ -390,7 +402,17 @@ def test_files_have_the_width_fonts_and_bytes_that_were_asked_for(tmp_path):
         with Image.open(png) as image:
             assert image.width == 975 and image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
             assert image.info["Title"]
-    assert {file.suffix for file in files} == {".pdf", ".png", ".svg", ".csv", ".md", ".tex"}
+    assert {file.suffix for file in files} == {".pdf", ".png", ".csv", ".md", ".tex"}
+
+
+def test_the_same_runs_give_the_same_bytes(tmp_path):
+    run = write_run(tmp_path / "r", loses_the_middle, {NINE: 36})
+    for draw in (figures.accuracy_map, figures.error_bars, figures.depth_curve):
+        for form in style.FORMATS:
+            first, second = (
+                figures.save(draw(run), tmp_path / f"{k}.{form}", title="$t") for k in "ab"
+            )
+            assert first.read_bytes() == second.read_bytes(), (draw, form)
 
 
 def test_csv_holds_what_is_drawn(tmp_path):
@@ -506,7 +528,7 @@ def crowd(tmp_path_factory):
             write_run(
                 folder / str(k),
                 answer,
-                dict.fromkeys(SHAPES, 12),
+                dict.fromkeys(SHAPES, 24),
                 model=f"vllm/organisation-{k}/some-rather-long-model-name-{k}B-Instruct-v{k}",
             )
             for k in range(20)

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from mmneedle.reports.figures import measures
 from mmneedle.reports.figures.existence import pair
 from mmneedle.reports.figures.maps import pooled
@@ -109,7 +107,7 @@ def depth(about: About, by: str) -> Caption:
             text.append(
                 f"{visible(subject.label)} at {at(low)}: lowest {number(low.share)} % "
                 f"{interval(low.share)} {_where(low, by)}, highest {number(high.share)} % "
-                f"{interval(high.share)} {_where(high, by)}."
+                f"{interval(high.share)} {_where(high, by)}{_overlap(low, high)}."
             )
     if by == "cell":
         groups = sorted({_size(row) for row in about.rows})
@@ -219,58 +217,27 @@ def reliability(about: About) -> Caption:
     """Of `calibration`."""
     text = [
         "Reliability of existence: how often the needle is absent, by the probability that the "
-        f"model gave to an answer that begins with “-1”, in {measures.BINS} bins of equal width, "
-        "with 95 % intervals; a calibrated model lies on the dotted line."
+        "model gave to an answer that begins with “-1”, in bins of equally many samples, with "
+        "95 % intervals; a calibrated model lies on the dotted line."
     ]
     values = []
     for subject in about.chosen:
-        parts = []
-        for setting in about.settings:
-            table = subject.tables.get(setting)
-            if table is None or not about.of(subject.label, setting):
-                continue
-            given, absent, _ = measures.confidences(table)
-            parts.append(
-                f"{named(setting)} ECE {ece(given, absent):.3f}, AUROC "
-                f"{_or_undefined(auroc(given, absent))} (n = {len(given)})"
-            )
+        parts = [
+            f"{named(setting)} ECE {found.ece:.3f} (right probabilities would show "
+            f"{found.ece_expected:.3f}), AUROC "
+            f"{'undefined' if found.auroc is None else f'{found.auroc.value:.3f}'}, n = {found.n}"
+            for setting in about.settings
+            if (found := measures.calibrated(subject, setting, about.scorer)) is not None
+        ]
         if parts:
             text.append(f"{visible(subject.label)}: {'; '.join(parts)}.")
-            values += [f"{visible(subject.label)} {part}" for part in parts]
+            values.append(f"{visible(subject.label)}: {'; '.join(parts)}")
     text.append(
-        "ECE is the expected calibration error (Naeini et al., AAAI 2015), AUROC the chance that "
-        "an absent needle got the higher probability than a present one."
+        "ECE: expected calibration error; AUROC: how often an absent needle got the higher "
+        "probability than a present one."
     )
     text += [pale(about), *common(about, counted=False)]
     return caption(text, "Reliability diagrams of existence", values, about)
-
-
-# --------------------------------------------------------------------------- calibration
-
-
-def ece(given: np.ndarray[tuple[int], np.dtype[np.float64]], absent: measures.Flags) -> float:
-    """Expected calibration error over bins of equal width: the mean of |share - probability|."""
-    place = np.minimum((given * measures.BINS).astype(int), measures.BINS - 1)
-    gaps = np.bincount(place, absent, measures.BINS) - np.bincount(place, given, measures.BINS)
-    return float(np.abs(gaps).sum() / len(given))
-
-
-def auroc(
-    given: np.ndarray[tuple[int], np.dtype[np.float64]], absent: measures.Flags
-) -> float | None:
-    """Area under the ROC curve by ranks (Hanley and McNeil, Radiology 143, 1982), ties halved.
-
-    None where all needles are there, or none is.
-    """
-    yes, no = given[absent], np.sort(given[~absent])
-    if not len(yes) or not len(no):
-        return None
-    below = np.searchsorted(no, yes, "left") + np.searchsorted(no, yes, "right")
-    return float(below.sum() / (2 * len(yes) * len(no)))
-
-
-def _or_undefined(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
 
 
 # --------------------------------------------------------------------------- what stands out
@@ -326,6 +293,14 @@ def _long(row: Datum, by: str, unit: str) -> str:
 def _negatives(row: Datum) -> str:
     kind = row.at.get("negatives")
     return f" ({kind} negatives)" if kind == "hard" else ""
+
+
+def _overlap(low: Datum, high: Datum) -> str:
+    """A warning where two points may well be one and the same."""
+    below, above = low.share.high, high.share.low
+    if below is None or above is None or below < above:
+        return ""
+    return " (their intervals overlap)"
 
 
 def _spread(about: About, subject: Subject) -> tuple[Datum, Datum] | None:

@@ -266,6 +266,7 @@ def calibration(
     runs: Source | Sequence[Source],
     *,
     setting: Setting | str | None = None,
+    scorer: Scorer = "robust",
     width: float = style.COLUMNS[2],
     few: int = style.FEW,
     ax: Axes | None = None,
@@ -280,11 +281,11 @@ def calibration(
     """
     chosen = [subject for subject in layout.opened(runs) if not subject.published]
     settings = layout.one_setting(chosen, setting, ax)
-    rows = measures.reliability(chosen, settings)
+    rows = measures.reliability(chosen, settings, scorer)
     if not rows:
         raise layout.nothing(
-            "no run with one needle has log-probabilities (run with --logprobs, where the model "
-            "has them)"
+            "no run with one needle has enough log-probabilities (run with --logprobs, where the "
+            "model has them)"
         )
     settings = layout.drawable(rows)
     chosen = [subject for subject in chosen if layout.select(rows, subject.label)]

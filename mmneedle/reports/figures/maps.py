@@ -296,15 +296,16 @@ def _matrix(
     left = (
         max(map(style.text_width, places.values())) if subjects_across else _gutter(width)
     ) + 0.1
-    side = min(_SIDE["most"], (width - left - 0.06) / across - _GAP)
-    room = side + _GAP - 0.05 if subjects_across else left - 0.14
-    names = style.fitted(labels, room, 4)
     columns: Sequence[str | Setting] = labels if subjects_across else settings
     rows: Sequence[str | Setting] = settings if subjects_across else labels
+    step = min((width - left - 0.06) / across, 1.5)
+    side = min(_SIDE["most"], step - _GAP, (style.TALLEST - _LEGEND - 0.6) / len(rows) - _BELOW)
+    if not subjects_across:
+        step = side + _GAP
+    names = style.fitted(labels, step - 0.06 if subjects_across else left - 0.14, 4)
     texts: dict[str | Setting, str] = {key: names[key] for key in labels}
     texts.update(places.items())
-    side = min(side, (style.TALLEST - _LEGEND - 0.5) / len(rows) - _BELOW)
-    left += (width - left - across * (side + _GAP)) / 2
+    left += (width - left - across * step) / 2
     head = 0.06 + 0.125 * max(texts[column].count("\n") + 1 for column in columns)
     deep = head + (side + _BELOW) * len(rows)
     blocks = [columns[i : i + across] for i in range(0, len(columns), across)]
@@ -314,13 +315,14 @@ def _matrix(
     for number, block in enumerate(blocks):
         top = height - number * deep - head
         for j, column in enumerate(block):
-            middle = left + j * (side + _GAP) + side / 2
+            middle = left + (j + 0.5) * step
             _words(figure, middle, top + 0.04, texts[column], ha="center", va="bottom")
         for i, row in enumerate(rows):
             y = top - i * (side + _BELOW) - side
-            _words(figure, left - 0.08, y + side / 2, texts[row], ha="right", va="center")
+            edge = left + (step - side) / 2 - 0.08
+            _words(figure, edge, y + side / 2, texts[row], ha="right", va="center")
             for j, column in enumerate(block):
-                panel = _panel(figure, left + j * (side + _GAP), y, side)
+                panel = _panel(figure, left + (j + 0.5) * step - side / 2, y, side)
                 label, setting = (column, row) if subjects_across else (row, column)
                 assert isinstance(label, str) and isinstance(setting, Setting)
                 panels[label, setting] = panel

@@ -15,19 +15,23 @@ from numpy.typing import NDArray
 
 from mmneedle.outcomes import KINDS, NOWHERE, UNDEFINED, Marks, Outcomes
 from mmneedle.reports.figures.subjects import Subject
+from mmneedle.reports.hallucination.calibration import Calibration, calibration
+from mmneedle.runlog import Stop
 from mmneedle.scoring import Scorer
 from mmneedle.statistics import clustered, wilson
+from mmneedle.statistics.convergence import convergence as settle
+from mmneedle.statistics.sequential import anytime_interval
 from mmneedle.types import Setting
 
 Flags = NDArray[np.bool_]
 At = dict[str, float | int | str | None]
 
-BINS = 10
-"""Of predicted probability, for reliability."""
 MOST_BINS, PER_BIN = 20, 20
 """Of depth: how many at most, and needles in each where cells are put together."""
 STEPS = 60
 """Sample counts at which a convergence curve is reckoned, at most."""
+_DRAWS = 499
+"""For the noise of the calibration error."""
 RIGHT, NO_ANSWER = "right", "no_answer"
 OUTCOMES = (RIGHT, *KINDS, NO_ANSWER)
 """How a needle's question can end."""
@@ -111,7 +115,23 @@ def rate(
         return None
     verdicts = table.marks[scorer].metric(metric)
     counted = (table.positive == positive) & np.not_equal(verdicts, UNDEFINED)
-    return share(np.equal(verdicts, 1), _units(table), counted)
+    found = share(np.equal(verdicts, 1), _units(table), counted)
+    stop = subject.stopped.get(setting.name)
+    return found if stop is None else _stopped(found, table, counted, verdicts, stop)
+
+
+def _stopped(
+    found: Share, table: Outcomes, counted: Flags, verdicts: NDArray[np.int8], stop: Stop
+) -> Share:
+    """A share where a rule stopped asking: with the interval that holds whenever that was."""
+    if not found.n:
+        return found
+    _, place = np.unique(table.haystack[counted], return_inverse=True)
+    right = np.bincount(place, np.equal(verdicts[counted], 1)) / np.bincount(place)
+    values, times = np.unique(right, return_counts=True)
+    pairs = zip(values.tolist(), times.tolist(), strict=True)
+    low, high = anytime_interval(pairs, stop.halfwidth, stop.level)
+    return msgspec.structs.replace(found, low=low, high=high)
 
 
 def _printed(value: float, samples: int, stderr: float | None) -> Share:
@@ -299,44 +319,29 @@ def convergence(
                 continue
             verdicts = table.marks[scorer].metric(metric)
             taken = table.positive & np.not_equal(verdicts, UNDEFINED)
-            right = np.equal(verdicts[taken], 1).astype(np.float64)
+            right = np.equal(verdicts[taken], 1)
             units = _units(table)
+            curve = settle(right, None if units is None else units[taken])
             for n in _steps(len(right)):
-                mean = float(right[:n].mean())
-                error = standard_error(right[:n], None if units is None else units[taken][:n])
-                reach = math.nan if error is None else error
+                mean, error = float(curve.mean[n - 1]), float(curve.stderr[n - 1])
+                known = math.isfinite(error)
                 rows.append(
                     Datum(
                         label=subject.label,
                         published=False,
                         setting=setting,
                         metric=metric,
-                        at={"samples": n, "stderr": error},
+                        at={"samples": n, "stderr": error if known else None},
                         share=Share(
                             int(right[:n].sum()),
                             n,
                             mean,
-                            None if error is None else max(0.0, mean - reach),
-                            None if error is None else min(1.0, mean + reach),
+                            max(0.0, mean - error) if known else None,
+                            min(1.0, mean + error) if known else None,
                         ),
                     )
                 )
     return rows
-
-
-def standard_error(right: NDArray[np.float64], units: NDArray[np.int64] | None) -> float | None:
-    """Of the mean of 0s and 1s; by units where trials of one may be alike. None for fewer than 2.
-
-    With units it is the linearised standard error of a ratio (Cochran, "Sampling Techniques",
-    3rd ed. 1977, section 6.3, as 9A.2 has it for clusters).
-    """
-    place = np.arange(len(right)) if units is None else np.unique(units, return_inverse=True)[1]
-    sizes = np.bincount(place)
-    m = len(sizes)
-    if m < 2:
-        return None
-    residual = np.bincount(place, right) - right.mean() * sizes
-    return float(math.sqrt(m / (m - 1) * float(residual @ residual)) / len(right))
 
 
 def _steps(n: int) -> list[int]:
@@ -452,22 +457,20 @@ def _endings(kinds: NDArray[np.int8]) -> Iterator[tuple[str, int]]:
     yield NO_ANSWER, int(np.equal(kinds, UNDEFINED).sum())
 
 
-def reliability(chosen: Sequence[Subject], settings: Sequence[Setting]) -> list[Datum]:
+def reliability(
+    chosen: Sequence[Subject], settings: Sequence[Setting], scorer: Scorer
+) -> list[Datum]:
     """How often the needle is absent, by the probability the model gave to "-1".
 
-    Only for one needle and where the engine told the probability; ten bins of equal width
-    (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017). Empty bins are left out.
+    Only for one needle, where the engine told the probability of enough samples; bins hold
+    equally many (`hallucination.calibration`, which reports say in words).
     """
     rows = []
     for subject in chosen:
         for setting in settings:
-            table = subject.tables.get(setting)
-            if table is None or setting.needles > 1:
-                continue
-            given, absent, units = confidences(table)
-            place = np.minimum((given * BINS).astype(int), BINS - 1)
-            for number in np.unique(place).tolist():
-                inside = np.equal(place, number)
+            found = calibrated(subject, setting, scorer)
+            for number, one in enumerate(found.bins if found is not None else (), 1):
+                low, high = one.absent.interval
                 rows.append(
                     Datum(
                         label=subject.label,
@@ -475,21 +478,18 @@ def reliability(chosen: Sequence[Subject], settings: Sequence[Setting]) -> list[
                         setting=setting,
                         metric="absent",
                         at={
-                            "from": number / BINS,
-                            "to": (number + 1) / BINS,
-                            "mean_probability": float(given[inside].mean()),
+                            "bin": number,
+                            "from": one.low,
+                            "to": one.high,
+                            "mean_probability": one.mean,
                         },
-                        share=share(absent, units, inside),
+                        share=Share(one.absent.hits, one.absent.n, one.absent.value, low, high),
                     )
                 )
     return rows
 
 
-def confidences(
-    table: Outcomes,
-) -> tuple[NDArray[np.float64], Flags, NDArray[np.int64] | None]:
-    """P("-1") of the answers whose engine told it, whether the needle is absent, and its unit."""
-    known = np.isfinite(table.absent_logprob)
-    given = np.exp(table.absent_logprob[known].astype(np.float64)).clip(0, 1)
-    units = _units(table)
-    return given, ~table.positive[known], None if units is None else units[known]
+def calibrated(subject: Subject, setting: Setting, scorer: Scorer) -> Calibration | None:
+    """A subject's log-probabilities on one setting; None where there are too few."""
+    table = subject.tables.get(setting)
+    return None if table is None else calibration({setting: table}, scorer, _DRAWS)

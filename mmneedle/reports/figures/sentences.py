@@ -59,6 +59,7 @@ def common(about: About, *, counted: bool = True) -> list[str]:
         _scored(about) if counted else "",
         _samples(about),
         *_missing(about),
+        _stopped(about),
         _tasks(about.chosen),
         _datasets(about.chosen),
         _printed(about.chosen),
@@ -129,6 +130,21 @@ def _missing(about: About) -> Iterator[str]:
                 f"{visible(subject.label)} left {lost:,} of {asked:,} samples unanswered; they are "
                 "in no share, except as “no answer” among kinds of error."
             )
+
+
+def _stopped(about: About) -> str:
+    """Whose settings a rule stopped before their plan's end."""
+    told = [
+        f"{visible(subject.label)} at {', '.join(map(named, places))}"
+        for subject in about.chosen
+        if (places := [one for one in about.settings if one.name in subject.stopped])
+    ]
+    if not told:
+        return ""
+    return (
+        f"A rule stopped asking once the figure was known well enough: {'; '.join(told)}; the "
+        "intervals of accuracy and existence hold all the same, those of parts of them nearly."
+    )
 
 
 def _tasks(chosen: Sequence[Subject]) -> str:

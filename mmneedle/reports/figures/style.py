@@ -213,7 +213,8 @@ def save(figure: Figure, path: Path | str, *, title: str = "") -> Path:
         raise UserError(f"{path}: figures are written as {', '.join(FORMATS)}")
     content = io.BytesIO()
     with styled():
-        figure.savefig(content, format=form, metadata=_metadata(form, title))
+        small: dict[str, Any] = {"pil_kwargs": {"optimize": True}} if form == "png" else {}
+        figure.savefig(content, format=form, metadata=_metadata(form, title), **small)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content.getvalue())

@@ -11,7 +11,7 @@ from mmneedle.outcomes import Outcomes, outcomes
 from mmneedle.reports import published as paper
 from mmneedle.reports.entries import run_names
 from mmneedle.reports.standings import labels
-from mmneedle.runlog import Run, open_runs
+from mmneedle.runlog import Run, Stop, open_runs
 from mmneedle.types import Setting
 
 MARK = "†"
@@ -31,6 +31,8 @@ class Subject(msgspec.Struct, frozen=True):
     """The data set's fingerprint; None for published rows."""
     tables: dict[Setting, Outcomes] = {}
     """Empty for published rows."""
+    stopped: dict[str, Stop] = {}
+    """Where a rule stopped asking, by the setting's name."""
     printed: dict[Setting, dict[tuple[str, str], paper.Figure]] = {}
     """The paper's figures by (split, metric); empty for runs."""
 
@@ -76,6 +78,7 @@ def subjects(runs: Source | Iterable[Source], *, published: bool = False) -> lis
             task=run.header.task,
             dataset=run.header.dataset_fingerprint,
             tables=outcomes(run),
+            stopped=run.header.stopped,
         )
         for run, name in zip(opened, names, strict=True)
     ]

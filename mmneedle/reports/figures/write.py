@@ -123,8 +123,8 @@ def plans() -> list[Plan]:
         Plan(
             "calibration",
             "Reliability of existence",
-            lambda c, o: calibration(c, width=o.width, few=o.few),
-            lambda c, s, o: measures.reliability(_runs(c), s),
+            lambda c, o: calibration(c, scorer=o.scorer, width=o.width, few=o.few),
+            lambda c, s, o: measures.reliability(_runs(c), s, o.scorer),
             captions.reliability,
             _panels,
         ),
