@@ -253,8 +253,39 @@ def _cell(row: "TextRow | None") -> str:
     return f"{100 * row.score:.0f}{'' if row.answered == row.n else '*'}"
 
 
+def effective(
+    runs: Annotated[list[Path], typer.Argument(help="Runs of text tasks.", metavar="RUN...")],
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Per cent that a score must reach (85.6); with --base, per cent of that (85).",
+            min=0,
+            max=100,
+        ),
+    ] = None,
+    base: Annotated[
+        float | None, typer.Option(help="The model's score at short lengths.", min=0, max=100)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say up to which length each model holds a score (docs/text-tasks.md)."""
+    from mmneedle.runlog import open_runs
+    from mmneedle.texts.effective import effective_json, effective_lengths, table
+
+    found = effective_lengths(
+        open_runs(runs, textual=True),
+        None if threshold is None else threshold / 100,
+        None if base is None else base / 100,
+    )
+    if as_json:
+        _print_json(effective_json(found))
+    else:
+        print("\n\n".join(map(table, found)))
+
+
 def add(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
+    app.command()(effective)
     app.command(name="build-text")(build_text)
 
 
