@@ -110,13 +110,13 @@ BROKEN = {
     "nothing": Reply(body=b""),
     "no text": Reply(body=b'"\xff"'),
     "something else": Reply(body={"detail": "hello"}),
-    "a list": Reply(body=[]),
+    "a list": Reply(body=b"[]"),
     "a word": Reply(body="hello"),
     "dropped at once": Reply(body={}, drop=0),
     "dropped in the head": Reply(body={}, drop=20),
     "a page as an error": Reply(503, b"<html>busy</html>", {"content-type": "text/html"}),
     "an error that is no text": Reply(500, b"\xff\xfe{"),
-    "an error that is a list": Reply(500, body=[{"error": {"code": 500, "message": "oops"}}]),
+    "an error that is a list": Reply(500, b'[{"error": {"code": 500, "message": "oops"}}]'),
     "an error that is a word": Reply(500, body="oops"),
     "an empty error": Reply(500, b""),
 }
@@ -127,6 +127,48 @@ def test_replies_that_are_none(provider: tuple[str, Protocol], reply: Reply) -> 
     response = attempt(provider, reply)
     assert response.status == "server_error"
     assert response.error
+
+
+OTHER_FORMS: dict[str, Any] = {
+    "a list": b'[{"msg": "the image is too large"}]',
+    "a list of errors": b'[{"error": {"code": 400, "message": "the image is too large"}}]',
+    "a word": "the image is too large",
+    "a detail": {"detail": "the image is too large"},
+    "plain text": b"the image is too large",
+}
+
+
+@pytest.mark.parametrize("body", OTHER_FORMS.values(), ids=OTHER_FORMS.keys())
+def test_errors_of_another_form_keep_their_reason(
+    provider: tuple[str, Protocol], body: object
+) -> None:
+    kind = "text/plain" if body == OTHER_FORMS["plain text"] else "application/json"
+    response = attempt(provider, lambda ask: Reply(400, body, {"content-type": kind}))
+    assert response.status == "image_rejected"
+    assert "the image is too large" in str(response.error)
+
+
+def test_a_reply_without_end_does_not_fill_the_memory(
+    provider: tuple[str, Protocol], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmneedle.adapters.transport.LONGEST_REPLY", 1 << 20)
+    for code in (200, 400):
+        response = attempt(provider, lambda ask, code=code: Reply(code, b'"' + bytes(2 << 20)))
+        assert response.status == "server_error"
+        assert "the reply is longer than 1 MiB" in str(response.error)
+
+
+BAD_PROXIES = ["foo://bar", "http://[::1", "localhost:99999", "://", "http://", "http://u:secret@"]
+
+
+@pytest.mark.parametrize("proxy", BAD_PROXIES)
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTPS_PROXY", "all_proxy"])
+def test_a_proxy_that_is_none_is_one_line(
+    provider: tuple[str, Protocol], monkeypatch: pytest.MonkeyPatch, variable: str, proxy: str
+) -> None:
+    monkeypatch.setenv(variable, proxy)
+    with pytest.raises(UserError, match=f"^the variable {variable.lower()} must look like"):
+        create(provider[0], base_url="http://127.0.0.1:9")
 
 
 def test_a_reply_cut_in_two(provider: tuple[str, Protocol]) -> None:

@@ -29,6 +29,7 @@ from mmneedle.adapters.reasoning import (
 )
 from mmneedle.adapters.server import CONNECT_TIMEOUT, BaseUrl, Secrets, key_from
 from mmneedle.adapters.statuses import decode, failure, get, items, no_reply, one_line
+from mmneedle.adapters.transport import limit_reply
 from mmneedle.errors import UserError
 from mmneedle.types import Request, Response, Status, Usage
 
@@ -181,7 +182,7 @@ class AnthropicAdapter:
         """The provider's batches of such requests."""
         from mmneedle.adapters.anthropic_batches import AnthropicBatches
 
-        client = _connect(*self._connection, BATCH_TIMEOUT)
+        client = _connect(*self._connection, BATCH_TIMEOUT, whole=True)
         return AnthropicBatches(self, client, self._secrets)
 
     def fingerprint(self) -> dict[str, Any]:
@@ -193,7 +194,10 @@ class AnthropicAdapter:
         await self._client.close()
 
 
-def _connect(url: BaseUrl, key: str, token: str, timeout: float | None) -> anthropic.AsyncAnthropic:
+def _connect(
+    url: BaseUrl, key: str, token: str, timeout: float | None, *, whole: bool = False
+) -> anthropic.AsyncAnthropic:
+    """Make a client; `whole` takes in replies of any length, as results of batches have."""
     return anthropic.AsyncAnthropic(
         api_key=None if token else key or "none",
         auth_token=token or None,
@@ -203,6 +207,7 @@ def _connect(url: BaseUrl, key: str, token: str, timeout: float | None) -> anthr
         http_client=anthropic.DefaultAsyncHttpxClient(
             auth=url.auth,
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
+            event_hooks={"response": [] if whole else [limit_reply]},
         ),
     )
 

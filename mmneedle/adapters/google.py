@@ -37,6 +37,7 @@ from mmneedle.adapters.statuses import (
     one_line,
     seconds,
 )
+from mmneedle.adapters.transport import limit_reply
 from mmneedle.errors import UserError
 from mmneedle.types import RETRYABLE, Request, Response, Status, Usage
 
@@ -160,7 +161,7 @@ class GoogleAdapter:
         """The provider's batches of such requests."""
         from mmneedle.adapters.google_batches import GoogleBatches
 
-        client, http = _connect(*self._connection, BATCH_TIMEOUT)
+        client, http = _connect(*self._connection, BATCH_TIMEOUT, whole=True)
         return GoogleBatches(self, self._settings["model"], client, http, self._secrets)
 
     def fingerprint(self) -> dict[str, Any]:
@@ -173,12 +174,14 @@ class GoogleAdapter:
 
 
 def _connect(
-    url: BaseUrl, key: str, timeout: float | None
+    url: BaseUrl, key: str, timeout: float | None, *, whole: bool = False
 ) -> tuple[genai.Client, httpx2.AsyncClient]:
+    """Make a client; `whole` takes in replies of any length, as results of batches have."""
     http = httpx2.AsyncClient(
         auth=url.auth,
         follow_redirects=False,  # another host would get the key
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
+        event_hooks={"response": [] if whole else [limit_reply]},
     )
     client = genai.Client(
         api_key=key or "none",
@@ -308,6 +311,10 @@ def _usage(usage: dict[str, Any] | None) -> Usage | None:
 def read_error(error: errors.APIError) -> Response:
     """What the SDK's error says."""
     told = get(error.details, "error", dict) or get({"error": error.details}, "error", dict) or {}
+    if error.details and not get(told, "message", str):  # of another server's form: as it is
+        said = error.details
+        words = said if isinstance(said, str) else msgspec.json.encode(said).decode()
+        told = told | {"message": words}
     headers = getattr(error.response, "headers", None) or {}
     return read_error_object(told, error.code if isinstance(error.code, int) else 500, headers)
 

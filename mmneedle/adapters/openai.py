@@ -23,7 +23,7 @@ from mmneedle.adapters.reasoning import MORE_EFFORTS, Reasoning, patience, reaso
 from mmneedle.adapters.replies import read_chat, read_responses
 from mmneedle.adapters.server import CONNECT_TIMEOUT, BaseUrl, Secrets, key_from
 from mmneedle.adapters.statuses import failure, get, no_reply, one_line
-from mmneedle.adapters.transport import DirectTransport
+from mmneedle.adapters.transport import DirectTransport, limit_reply
 from mmneedle.errors import UserError
 from mmneedle.types import Request, Response
 
@@ -172,8 +172,15 @@ class OpenAIAdapter:
     # ---------------------------------------------------------------- asking
 
     def _connect(
-        self, url: BaseUrl, key: str, timeout: float | None, direct: bool
+        self,
+        url: BaseUrl,
+        key: str,
+        timeout: float | None,
+        direct: bool,
+        *,
+        whole: bool = False,
     ) -> "AsyncOpenAI":
+        """Make a client; `whole` takes in replies of any length, as files of batches have."""
         return AsyncOpenAI(
             base_url=url.shown,
             max_retries=0,  # the run loop's business
@@ -183,6 +190,7 @@ class OpenAIAdapter:
                 follow_redirects=False,  # another host would get the key of Azure's header
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
                 transport=DirectTransport() if direct and url.direct else None,
+                event_hooks={"response": [] if whole else [limit_reply]},
             ),
             **self._client_options(key),
         )
@@ -247,7 +255,7 @@ class OpenAIAdapter:
         """The provider's batches of such requests."""
         from mmneedle.adapters.openai_batches import OpenAIBatches
 
-        client = self._connect(*self._connection, BATCH_TIMEOUT, direct=False)
+        client = self._connect(*self._connection, BATCH_TIMEOUT, direct=False, whole=True)
         return OpenAIBatches(self, client, self._secrets)
 
     def fingerprint(self) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """A provider's server: its address, the key for it, and that no secret goes further than here."""
 
+import importlib.util
 import os
 import re
 import urllib.request
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Self
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
@@ -49,7 +50,7 @@ class BaseUrl(NamedTuple):
             auth = unquote(parts.username or ""), unquote(parts.password or "")
             basic = b64encode(":".join(auth).encode()).decode()
             secrets = (*auth, parts.password or "", basic)
-        proxies = urllib.request.getproxies()
+        proxies = _proxies()
         proxied = ("http" in proxies or "all" in proxies) and not urllib.request.proxy_bypass(host)
         return cls(
             shown=f"{parts.scheme}://{where}{parts.path.rstrip('/')}",
@@ -65,6 +66,26 @@ class BaseUrl(NamedTuple):
             if self.shown.endswith(end):
                 return self._replace(shown=self.shown.removesuffix(end).rstrip("/"))
         return self
+
+
+def _proxies() -> Mapping[str, str]:
+    """The environment's proxies. Raises UserError, which does not show it, for one that is none."""
+    proxies = urllib.request.getproxies()
+    for kind in ("http", "https", "all"):
+        if not (given := proxies.get(kind)):
+            continue
+        try:
+            parts = urlsplit(given if "://" in given else f"http://{given}")
+            schemes = ("http", "https", "socks5", "socks5h")
+            good = parts.hostname and (parts.port or 1) and parts.scheme in schemes
+        except ValueError:  # the address is not shown: it may hold a password
+            good = False
+        name = f"{kind}_proxy"
+        if not good:
+            raise UserError(f"the variable {name} must look like http://host:port, or be unset")
+        if parts.scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
+            raise UserError(f"the variable {name} names a SOCKS proxy: pip install socksio")
+    return proxies
 
 
 def key_from(*variables: str) -> str:

@@ -8,11 +8,42 @@ are not for it.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import h11
 import httpx2
 
 _CHUNK = 1 << 16
+LONGEST_REPLY = 32 << 20
+"""Bytes of a reply to one request; an answer with its thoughts and log-probabilities has a few."""
+
+
+class _Counted(httpx2.AsyncByteStream):
+    """A reply's bytes as they come, until there are too many."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self._stream:
+            size += len(chunk)
+            _check_size(size)
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def limit_reply(response: httpx2.Response) -> None:
+    """A hook for responses: one that never ends must not fill the memory."""
+    assert isinstance(response.stream, httpx2.AsyncByteStream)
+    response.stream = _Counted(response.stream)
+
+
+def _check_size(size: int) -> None:
+    if size > LONGEST_REPLY:
+        raise httpx2.ReadError(f"the reply is longer than {LONGEST_REPLY >> 20} MiB")
 
 
 class DirectTransport(httpx2.AsyncBaseTransport):
@@ -102,7 +133,7 @@ class _Connection:
         # Not waited for: a server may answer, and close, before it has read all of a large body.
         async for chunk in request.stream:
             self.writer.write(chunk)
-        status, headers, content = 0, httpx2.Headers(), []
+        status, headers, content, size = 0, httpx2.Headers(), [], 0
         while True:
             event = self.http.next_event()
             if event is h11.NEED_DATA:
@@ -111,6 +142,8 @@ class _Connection:
                 status, headers = event.status_code, httpx2.Headers(event.headers.raw_items())
             elif isinstance(event, h11.Data):
                 content.append(bytes(event.data))
+                size += len(event.data)
+                _check_size(size)
             elif isinstance(event, h11.EndOfMessage):
                 stream = httpx2.ByteStream(b"".join(content))
                 return httpx2.Response(status, headers=headers, stream=stream)
