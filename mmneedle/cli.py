@@ -564,7 +564,7 @@ def report(
     formats: figure_verbs.Formats = "pdf,png",
     published: figure_verbs.Published = False,
 ) -> None:
-    """Write one self-contained HTML page: scores, where it looks, and samples to look at."""
+    """Write one self-contained HTML page: scores, where it looks, every error to open."""
     from mmneedle.reports.html import missing_datasets, write_report
 
     opened = _open_runs(runs)

@@ -24,7 +24,6 @@ from mmneedle.reports.cases import CATEGORIES, Case, Group, Reply
 from mmneedle.reports.findings import TEXT_LIMIT
 from mmneedle.reports.panels import KINDS as NAMES
 from mmneedle.reports.panels import in_order, named, shaped
-from mmneedle.reports.words import many
 from mmneedle.runlog import STATUSES
 from mmneedle.stitching.dataset import DataSet
 from mmneedle.types import Location, Setting
@@ -418,8 +417,3 @@ def sentence(explored: Explorer) -> str:
         return ""
     text = "; ".join(explored.left_out)
     return f"To stay under 5 MB: {text}."
-
-
-def counted(errors: int) -> str:
-    """How many errors there are to open."""
-    return many(errors, "error")
