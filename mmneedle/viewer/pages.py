@@ -1,6 +1,7 @@
 """The viewer's pages as text. All words of models and data sets are escaped by the templates."""
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -93,7 +94,11 @@ class Pages:
 
     def start(self) -> str:
         """All data sets and runs."""
-        runs = [self._run_line(volume) for volume in self.library.volumes.values()]
+        deadline = time.monotonic() + _GLANCE
+        runs = [
+            self._run_line(volume, max(0.0, deadline - time.monotonic()))
+            for volume in self.library.volumes.values()
+        ]
         states = {run.get("state") for run in runs}
         return self._render(
             "start.html.j2",
@@ -102,9 +107,9 @@ class Pages:
             state_of_all=next((one for one in ("reading", "running") if one in states), "done"),
         )
 
-    def _run_line(self, volume: Volume) -> dict[str, Any]:
+    def _run_line(self, volume: Volume, glance: float) -> dict[str, Any]:
         try:
-            with volume.following.read(_GLANCE):
+            with volume.following.read(glance):
                 header = volume.run.header
                 book = volume.book
                 return {

@@ -49,7 +49,10 @@ if (zoom && zoom.showModal) {
     // The place that was clicked comes to the middle.
     body.scrollTo(x * image.width - body.clientWidth / 2, y * image.height - body.clientHeight / 2);
   });
-  fit.addEventListener("click", () => setFit(!body.classList.contains("fit")));
+  fit.addEventListener("click", () => {
+    setFit(!body.classList.contains("fit"));
+    body.scrollTo(0, 0);
+  });
   document.getElementById("zoom-close").addEventListener("click", () => zoom.close());
   zoom.addEventListener("close", () => body.replaceChildren());
 }
@@ -110,5 +113,6 @@ if (start) {
     const chosen = new Set([...body.querySelectorAll("input:checked")].map((one) => one.value));
     fresh.querySelectorAll("input").forEach((one) => { one.checked = chosen.has(one.value); });
     put(body, fresh.childNodes);
+    start.querySelector(".legend").replaceWith(section.querySelector(".legend"));
   });
 }

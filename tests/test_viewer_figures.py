@@ -1,0 +1,69 @@
+"""The viewer counts what scoring counts."""
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from report_runs import TEN, ok, text, write_run
+
+from mmneedle.following import Following
+from mmneedle.runlog import Run
+from mmneedle.scoring import score_run
+from mmneedle.types import Response, Setting
+from mmneedle.viewer import figures
+
+TWO = Setting(3, 2, 2, 2)
+WORDS = ("1, 1, 1", "3, 2, 1", "-1", "0, 0, 0", "99999, 1, 1", "a dog", "1, 1, 1; -1", "")
+
+
+def answering(choice):
+    """A model that answers one of WORDS, the truth, a failure or nothing at all."""
+
+    def answer(setting, index, truth):
+        pick = choice[index % len(choice)]
+        if pick == len(WORDS):
+            return ok(text(truth))
+        if pick == len(WORDS) + 1:
+            return Response("server_error", error="x")
+        if pick > len(WORDS) + 1:
+            return None
+        return Response("ok" if WORDS[pick] else "empty", WORDS[pick])
+
+    return answer
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(0, len(WORDS) + 2), min_size=1, max_size=11), st.sampled_from((1, 4)))
+def test_shares_and_intervals_are_those_of_the_score_table(tmp_path_factory, choice, questions):
+    run = write_run(tmp_path_factory.mktemp("r") / "run", answering(choice), {TEN: 16, TWO: 12})
+    run = Run(msgspec.structs.replace(run.header, questions=questions), run.folders)
+    # `read` opens run.json again when it changes, so it has to say the same
+    (run.folder / "run.json").write_bytes(msgspec.json.encode(run.header))
+    following = Following(run)
+    with following.read():
+        tables = following.tables
+        for row in score_run(run):
+            positive = row.split == "positive"
+            for metric in ("existence", "index", "exact"):
+                rate = figures.rate(tables[row.setting], row.scorer, metric, positive)
+                assert rate.value == getattr(row, metric)
+                if rate.of:
+                    assert rate.interval == pytest.approx(row.interval[metric])
+                    assert rate.of == row.answered
+        for table in tables.values():
+            counts = figures.outcome_counts(table)
+            assert sum(counts.values()) == len(table)
+            assert counts.get("untried", 0) == int((table.status == 0).sum())
+        summary = figures.summary(following)
+        assert summary["asked"] == sum(summary["statuses"].values()) == 28
+        assert summary["answered"] == sum(
+            row.answered for row in score_run(run) if row.scorer == "robust"
+        )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(None, "–"), (5, "5 s"), (100, "2 min"), (5400, "1 h 30 min"), (200_000, "2 days")],
+)
+def test_times_in_words(seconds, words):
+    assert figures.duration(seconds) == words
