@@ -16,14 +16,13 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Literal, NoReturn, Self
 
 import msgspec
 
 from mmneedle.adapters.batches import Submission
 from mmneedle.errors import UserError
-from mmneedle.files import sync_folder
+from mmneedle.files import Closing, sync_folder
 from mmneedle.runlog import Record, RunHeader, now
 from mmneedle.types import split_sample_id
 
@@ -51,7 +50,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of "dropped": why."""
 
 
-class BatchLog:
+class BatchLog(Closing):
     """The one writer of a run's batches; a context manager."""
 
     def __init__(self, folder: Path, header: RunHeader) -> None:
@@ -155,17 +154,6 @@ class BatchLog:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Draft:

@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self, get_args
 from urllib.parse import urlsplit
 
@@ -31,7 +30,7 @@ import msgspec
 from mmneedle import __version__
 from mmneedle.costs import Prices
 from mmneedle.errors import UserError
-from mmneedle.files import sync_folder, write_whole
+from mmneedle.files import Closing, sync_folder, write_whole
 from mmneedle.types import (
     MOST_SAMPLES,
     RETRYABLE,
@@ -215,7 +214,7 @@ def request_digest(request: Request) -> str:
 # --------------------------------------------------------------------------- writing
 
 
-class RunLog:
+class RunLog(Closing):
     """The one writer of a run's folder; a context manager.
 
     `append` returns when its line is on disk. Lines that come in while a sync is under way are
@@ -357,17 +356,6 @@ class RunLog:
         os.close(self._lock)  # lets go of the lock
         if self._broken:
             raise self._broken
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class _Entry(NamedTuple):

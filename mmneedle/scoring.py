@@ -435,53 +435,6 @@ def _add_spent(rows: Iterable[Row], run: Run) -> None:
             row.spent = msgspec.structs.asdict(found) | {"cached_share": found.cached_share}
 
 
-class Detection(msgspec.Struct, frozen=True, kw_only=True):
-    """How well a model tells haystacks that hold the needle from those that do not."""
-
-    model: str
-    task: str
-    setting: Setting
-    scorer: Scorer
-    sensitivity: float | None
-    """Existence on positives; None where none was answered."""
-    specificity: float | None
-    """Existence on negatives."""
-
-    @property
-    def youden(self) -> float | None:
-        """Youden's J = sensitivity + specificity - 1 (Youden 1950).
-
-        1 is perfect; with one needle, 0 is what answering without looking gives.
-        """
-        if self.sensitivity is None or self.specificity is None:
-            return None
-        return self.sensitivity + self.specificity - 1
-
-
-def detection(rows: Iterable[Row]) -> list[Detection]:
-    """Both splits of each model, task, setting and scorer side by side, in the rows' order.
-
-    Raises ValueError where two rows are of the same split.
-    """
-    pairs: dict[tuple[str, str, Setting, Scorer], dict[str, float | None]] = {}
-    for row in rows:
-        pair = pairs.setdefault((row.model, row.task, row.setting, row.scorer), {})
-        if row.split in pair:
-            raise ValueError(f"two {row.split} rows of {row.model} at {row.setting.name}")
-        pair[row.split] = row.existence
-    return [
-        Detection(
-            model=model,
-            task=task,
-            setting=setting,
-            scorer=scorer,
-            sensitivity=pair.get("positive"),
-            specificity=pair.get("negative"),
-        )
-        for (model, task, setting, scorer), pair in pairs.items()
-    ]
-
-
 def to_json(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """Rows as plain JSON values: the stable output described in docs/score-json.md."""
     return [msgspec.to_builtins(row) for row in rows]

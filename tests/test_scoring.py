@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmneedle.scoring import METRICS, SCORERS, Tally, detection, score, score_run, to_json
+from mmneedle.scoring import METRICS, SCORERS, Tally, score, score_run, to_json
 from mmneedle.statistics import clustered, wilson
 from mmneedle.types import ANSWERED, Location, Response, Setting, Status, Usage, sample_id
 
@@ -408,40 +408,6 @@ def test_pooled_scores_bound_every_needle_of_a_missing_sample():
 
 
 # --------------------------------------------------------------------------- headline, JSON
-
-
-def test_detection():
-    texts = {
-        0: "1, 2, 3",
-        1: "1, 2, 3",
-        2: "1, 1, 1",
-        3: "-1",
-        4: "-1",
-        5: "-1",
-        6: "1, 1, 1",
-        7: "-1",
-    }
-    robust, paper = detection(score_run(fake_run(ONE, texts, {ONE.name: (0, 8)})))
-    assert (robust.scorer, paper.scorer) == ("robust", "paper")
-    for one in (robust, paper):
-        assert (one.setting, one.sensitivity, one.specificity, one.youden) == (ONE, 0.75, 0.75, 0.5)
-
-
-def test_a_model_that_never_says_no_detects_nothing():
-    texts = dict.fromkeys(range(8), "1, 2, 3")
-    (one,) = detection(score_run(fake_run(ONE, texts, {ONE.name: (0, 8)}), ["robust"]))
-    assert (one.sensitivity, one.specificity, one.youden) == (1.0, 0.0, 0.0)
-
-
-def test_half_a_detection():
-    (one,) = detection(score_run(fake_run(ONE, {0: "-1"}, {ONE.name: (0, 1)}), ["robust"]))
-    assert (one.sensitivity, one.specificity, one.youden) == (0.0, None, None)
-
-
-def test_a_split_given_twice():
-    rows = score_run(fake_run(ONE, {0: "-1"}, {ONE.name: (0, 2)}))
-    with pytest.raises(ValueError, match="two positive rows of baseline/fake"):
-        detection([*rows, *rows])
 
 
 def test_the_documented_json():

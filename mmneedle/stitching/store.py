@@ -20,7 +20,6 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
@@ -28,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmneedle.errors import UserError
-from mmneedle.files import sync_folder, unwritable
+from mmneedle.files import Closing, sync_folder, unwritable
 from mmneedle.stitching.grid import Plan
 from mmneedle.stitching.jpeg import TileFormat, check_header
 
@@ -183,7 +182,7 @@ def _write(file: BinaryIO, key: Key, header: bytes, tiles: Iterable[Tile]) -> No
     file.write(_FOOTER.pack(len(text), zlib.crc32(text), _MAGIC))
 
 
-class TileStore:
+class TileStore(Closing):
     """Tiles of many photos, open for reading; `join` makes grids of them.
 
     Threads may share one. A store that is built again while this one is open does not disturb it.
@@ -289,17 +288,6 @@ class TileStore:
     def close(self) -> None:
         """Let go of the file. The store cannot be used afterwards."""
         self._data.close()
-
-    def __enter__(self) -> "TileStore":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _fitting(self, photo_ids: Sequence[int], rows: int, cols: int) -> Plan:
         if len(photo_ids) != rows * cols:
