@@ -27,7 +27,7 @@ from report_runs import TEN, always_first, always_right, ok, text, write_run
 from mmneedle.errors import UserError
 from mmneedle.outcomes import outcomes
 from mmneedle.reports import figures
-from mmneedle.reports.figures import measures, style
+from mmneedle.reports.figures import layout, measures, style
 from mmneedle.reports.figures.caption_files import tex
 from mmneedle.runlog import Run, Stop
 from mmneedle.scoring import score_run
@@ -564,7 +564,10 @@ def test_nothing_written_covers_anything_else(crowd, count, columns):
 def test_colours_and_markers_are_told_apart_in_grey():
     from mmneedle.reports.svg import luminance
 
-    assert len(set(style.MARKERS)) == len(style.COLOURS) == style.MOST_LINES
+    assert len(set(style.COLOURS)) == style.MOST_LINES
+    many = [figures.Subject(label=str(k), model="m") for k in range(72)]
+    assert len({(pen.colour, pen.marker) for pen in layout.pens(many).values()}) == 72
+    assert len({pen.marker for pen in layout.pens(many[:12]).values()}) == 12
     neighbours = zip(style.COLOURS, style.COLOURS[1:], strict=False)
     for a, b in neighbours:
         assert abs(luminance(a) - luminance(b)) > 0.05 or a == b
@@ -676,3 +679,10 @@ def test_paths_are_runs_too(tmp_path):
         figures.depth_curve(Path(tmp_path / "none"))
     with pytest.raises(UserError, match="at least one run"):
         figures.depth_curve([])
+
+
+def test_runs_of_text_tasks_are_refused_in_one_line(tmp_path):
+    run = write_run(tmp_path / "r", always_right, {TEN: 8})
+    header = msgspec.structs.replace(run.header, task="niah", plan={"niah-l4096-d500-k1": (0, 8)})
+    with pytest.raises(UserError, match="task niah, whose answers name no cells"):
+        figures.subjects(Run(header, [run.folder]))

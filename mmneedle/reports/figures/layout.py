@@ -182,12 +182,12 @@ class Pen(msgspec.Struct, frozen=True):
 
 
 def pens(chosen: Sequence[Subject]) -> dict[str, Pen]:
-    """A pen for each subject by its label; colours and markers come again after MOST_LINES."""
+    """A pen for each subject by its label; no two have both colour and marker in common."""
     most = min(len(chosen), style.MOST_LINES)
     return {
         subject.label: Pen(
-            style.COLOURS[i % style.MOST_LINES],
-            style.MARKERS[i % style.MOST_LINES],
+            style.COLOURS[(i + i // len(style.MARKERS)) % style.MOST_LINES],
+            style.MARKERS[i % len(style.MARKERS)],
             style.DASHES[i % style.MOST_LINES],
             0.0 if most == 1 else 2 * (i % most) / (most - 1) - 1,
         )

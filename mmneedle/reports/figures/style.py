@@ -43,7 +43,7 @@ MOST_LINES = 6
 
 # Okabe and Ito, "Color Universal Design" (2008); ordered so that neighbours differ in grey too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#CC79A7")
-MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "p", ">", "h", "*")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.2)), (0, (4, 1, 1, 1)), (0, (1, 1)), (0, (6, 1)), "-")
 OTHERS = "#c4c4c4"
 """Subjects in the background."""

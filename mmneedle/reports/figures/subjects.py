@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from mmneedle.errors import UserError
 from mmneedle.outcomes import Outcomes, outcomes
 from mmneedle.reports import published as paper
 from mmneedle.reports.entries import run_names
@@ -60,12 +61,18 @@ def subjects(runs: Source | Iterable[Source], *, published: bool = False) -> lis
         published: add the paper's rows on the settings that the runs have.
 
     Raises:
-        UserError: a folder is no run.
+        UserError: a folder is no run, or is one of a text task.
     """
     given = [runs] if isinstance(runs, (Run, Subject, str, os.PathLike)) else list(runs)
     done = [item for item in given if isinstance(item, Subject)]
     opened = open_runs([Path(item) for item in given if isinstance(item, (str, os.PathLike))])
     opened += [item for item in given if isinstance(item, Run)]
+    for run in opened:
+        if run.header.textual:
+            raise UserError(
+                f"{run.folder}: is a run of the task {run.header.task}, whose answers name no "
+                "cells; figures are about cells"
+            )
     names = run_names(opened)
     shown = labels(zip((run.header.model for run in opened), names, strict=True))
     tasks = {run.header.task for run in opened}
