@@ -68,7 +68,7 @@ def build_text(
         task=task,
         seed=seed,
         tokenizer=tokenizer,
-        corpus=_corpus(task, texts, captions, seed),
+        corpus=_corpus(task, texts, captions, seed, asked=bool(files)),
         questions=files,
         options=options,
     )
@@ -122,17 +122,18 @@ def _settings(
     maker = maker_class(task)
     places = arguments.depths(depths) if maker.has_depth else (-1,)
     counts = arguments.whole_numbers(needles, "--needles")
+    single: dict[str, int] = getattr(maker, "single", {})
     return [
         TextSetting(f"{task}.{name}" if name else task, length, depth, k)
         for name in names
         for k in counts
-        for length in lengths
-        for depth in places
+        for length in ([single[name]] if name in single else lengths)
+        for depth in ([-1] if name in single else places)
     ]
 
 
 def _corpus(
-    task: str, texts: Path | None, captions: Path | None, seed: int
+    task: str, texts: Path | None, captions: Path | None, seed: int, *, asked: bool
 ) -> tuple[dict[str, Any], str] | None:
     from mmneedle.tasks.text import maker_class
     from mmneedle.texts import corpus
@@ -141,6 +142,8 @@ def _corpus(
         if texts or captions:
             raise UserError(f"{task} makes its own text: leave out --texts and --captions")
         return None
+    if getattr(maker_class(task), "of_photos", False):
+        return _photos(task, texts, captions, seed, asked=asked)
     if texts and captions:
         raise UserError("give --texts or --captions, not both")
     if texts is not None:
@@ -154,6 +157,29 @@ def _corpus(
         return corpus.identity("captions", text), text
     text = corpus.filler(seed, 20_000)  # 250,000 tokens, then over again
     return corpus.identity("filler", text), text
+
+
+def _photos(
+    task: str, texts: Path | None, captions: Path | None, seed: int, *, asked: bool
+) -> tuple[dict[str, Any], str] | None:
+    """Captions by photo, for a task whose documents they are; none where a file has documents."""
+    from mmneedle.texts import corpus
+
+    if texts is not None:
+        raise UserError(f"{task} takes documents, no text: leave out --texts")
+    if asked:
+        if captions is not None:
+            raise UserError("give --questions or --captions, not both")
+        return None
+    if captions is None:
+        from mmneedle.data.shapes import ShapesSource
+
+        text = corpus.caption_documents(ShapesSource(4000, seed).photos())
+        return corpus.identity("captions of drawn scenes", text), text
+    from mmneedle.stitching.dataset import DataSet
+
+    text = corpus.caption_documents(DataSet.open(captions).photos())
+    return corpus.identity("captions by photo", text), text
 
 
 def shown(folder: Path, sample: str | None, out: Path | None, *, as_json: bool) -> bool:

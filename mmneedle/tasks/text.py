@@ -6,7 +6,12 @@ from typing import cast
 from mmneedle.errors import UserError
 from mmneedle.texts.making import Maker, Materials
 
-MAKERS = {"keyvalue": "KeyValue", "niah": "Niah", "ruler": "Ruler"}
+MAKERS = {
+    "keyvalue": "KeyValue",
+    "multidoc": "MultiDoc",
+    "niah": "Niah",
+    "ruler": "Ruler",
+}
 """Name of the task, and of its module here -> the class in it."""
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mmneedle.errors import UserError
 from mmneedle.texts.tokens import Tokens
+from mmneedle.types import Photo
 
 _SENTENCE = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"'”’)\]]))\s+|\n{2,}")
 LARGEST = 64 << 20
@@ -207,6 +208,15 @@ def _read(file: Path) -> str:
 def captions_text(captions: Iterable[str]) -> str:
     """Captions as sentences, one a line."""
     return "\n".join(_sentence(caption) for caption in captions if caption.strip())
+
+
+def caption_documents(photos: Iterable[Photo]) -> str:
+    """Photos as documents: the number, then each caption, one a line; empty lines between them."""
+    return "\n\n".join(
+        "\n".join([f"{photo.id:06d}", *(" ".join(text.split()) for text in captions)])
+        for photo in photos
+        if (captions := list(filter(str.strip, photo.captions)))
+    )
 
 
 def _sentence(caption: str) -> str:

@@ -35,9 +35,16 @@ class Library:
         while len(found) <= index and fits.looked < len(self._order):
             question = self.file.questions[self._order[fits.looked]]
             fits.looked += 1
-            if self.holds(question.gold, question.answers) and fits.wanted(self, question):
+            if self._answered(question) and fits.wanted(self, question):
                 found.append(question)
         return found[index % len(found)] if found else None
+
+    def _answered(self, question: Question) -> bool:
+        """Whether its documents answer a question, and it does not do so itself."""
+        asked = normal(question.text, loose=True)
+        if any(stands(normal(word, loose=True), asked) for word in question.answers):
+            return False
+        return self.holds(question.gold, question.answers)
 
     def others(self, question: Question, draw: Draw, most: int) -> Iterator[int]:
         """Documents that do not answer a question: those published with it, then any others.
@@ -51,7 +58,7 @@ class Library:
             Their numbers, over and over where there are not enough; nothing where there is none.
         """
         near = [at for at in question.near if not self.holds((at,), question.answers)]
-        yield from draw.some(near, len(near))
+        yield from near
         pool = self._shuffled[:most]
         taken = {*question.gold, *near}
         while True:
