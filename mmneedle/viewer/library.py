@@ -158,7 +158,7 @@ class _Books:
     def of(self, run: Run) -> tuple[Book | None, str | None]:
         """A run's data set, or why there is none."""
         mark, path = run.header.dataset_fingerprint, Path(str(run.header.dataset_path))
-        for book in self.all.values():
+        for book in list(self.all.values()):  # threads may add one meanwhile
             if book.dataset.fingerprint == mark:
                 return book, None
         try:
@@ -219,7 +219,7 @@ class Library:
     @property
     def books(self) -> dict[str, Book]:
         """The data sets: those given, and those of the runs."""
-        return {book.key: book for book in self._books.all.values()}
+        return {book.key: book for book in list(self._books.all.values())}
 
     def item(self, key: str) -> Item:
         """What goes by an id. Raises NotFoundError where nothing does."""
