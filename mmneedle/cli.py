@@ -15,6 +15,7 @@ import typer
 from mmneedle import (
     __version__,
     arguments,
+    cross_verbs,
     figure_verbs,
     leaderboard_verbs,
     statistics_verbs,
@@ -587,6 +588,7 @@ leaderboard_verbs.add(app)
 viewer_verb.add(app)
 text_verbs.add(app)
 figure_verbs.add(app)
+cross_verbs.add(app)
 
 
 def _open_runs(paths: list[Path] | None, *, textual: bool | None = False) -> "list[Run]":

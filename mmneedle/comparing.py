@@ -1,7 +1,8 @@
 """Runs against each other: which may be compared, on which samples, and what comes of it.
 
 Two runs are compared on the samples that both answered: the same data set, task and setting, the
-same sample numbers. Settings have equal weight, as in the leaderboard's mean.
+same sample numbers. A data set's images and its text twins are the same samples in other forms, and
+are compared too. Settings have equal weight, as in the leaderboard's mean.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,8 @@ difference in it is half a difference in Youden's J. sensitivity, specificity: e
 positives, on negatives."""
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 ALPHA = 0.05
+TWINS = ("grid", "twin-literal", "twin-paraphrase")
+"""Tasks that ask the same samples of a data set, in one form each."""
 
 Columns = Mapping[Setting, Outcomes]
 
@@ -211,7 +214,7 @@ def why_not(one: RunHeader, other: RunHeader) -> str | None:
             "they were asked about different data sets (fingerprints "
             f"{one.dataset_fingerprint[:12]} and {other.dataset_fingerprint[:12]})"
         )
-    if one.task != other.task:
+    if one.task != other.task and not {one.task, other.task} <= set(TWINS):
         return f"they were asked in different tasks ({one.task} and {other.task})"
     common = one.plan.keys() & other.plan.keys()
     if not any(_overlap(one.span(name), other.span(name)) for name in common):
@@ -234,9 +237,17 @@ def _asked(header: RunHeader) -> str:
 def differences(names: Sequence[str], runs: Sequence[Run]) -> list[str]:
     """What else differs between runs that may be compared, a plain sentence each."""
     found = []
-    cells = [_sent(run.header) for run in runs]
-    if len(set(cells)) > 1:
-        told = "; ".join(f"{name} {cell}" for name, cell in zip(names, cells, strict=True))
+    tasks = [run.header.task for run in runs]
+    if len(set(tasks)) > 1:
+        told = "; ".join(f"{name} {task}" for name, task in zip(names, tasks, strict=True))
+        found.append(
+            f"The same samples in other forms: {told}. A difference is that of the form, where "
+            "models are the same; mmneedle twins splits it."
+        )
+    seen = [(name, _sent(run.header)) for name, run in zip(names, runs, strict=True)]
+    seen = [one for one, task in zip(seen, tasks, strict=True) if task == TWINS[0]]
+    if len({cell for _, cell in seen}) > 1:
+        told = "; ".join(f"{name} {cell}" for name, cell in seen)
         found.append(f"Cells were not sent at the same size: {told}.")
     plans = [{name: run.header.span(name) for name in run.header.plan} for run in runs]
     if any(plan != plans[0] for plan in plans):

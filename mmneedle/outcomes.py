@@ -189,7 +189,7 @@ class Columns:
 
     def _clear(self, row: int) -> None:
         """Forget an earlier attempt, of which nothing may shine through."""
-        for name in ("absent_logprob", "latency"):
+        for name in ("absent_logprob", "latency", "input_tokens"):
             self.columns[name][row] = np.nan
         for marks in self.marks.values():
             for column in (marks.existence, marks.index, marks.exact, marks.kind):

@@ -26,15 +26,18 @@ def write_run(
     dataset: DataSet | None = None,
     fingerprint: str = "a" * 64,
     start: int = 0,
+    task: str = "grid",
+    questions: int = 1,
 ) -> Run:
     """A run whose every answer comes from `answer`; with a data set its truth, else a made one."""
     header = RunHeader(
         model=model,
-        task="grid",
+        task=task,
         dataset_path=str(dataset.folder if dataset else folder / "no-data"),
         dataset_fingerprint=dataset.fingerprint if dataset else fingerprint,
         adapter={"provider": "test", "model": model},
         plan={setting.name: (start, start + count) for setting, count in settings.items()},
+        questions=questions,
         created="2026-11-22T12:00:00.000Z",
     )
     folder.mkdir(parents=True)

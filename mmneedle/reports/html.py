@@ -39,6 +39,7 @@ from mmneedle.reports.standings import (
     mean_chance,
     youden_chance,
 )
+from mmneedle.reports.twin_section import sections as twin_sections
 from mmneedle.reports.words import label, many, percent, short
 from mmneedle.runlog import Run, pixels
 from mmneedle.stitching.dataset import DataSet
@@ -124,7 +125,8 @@ def _content(runs: Sequence[Run], shelf: "_Shelf") -> dict[str, Any]:
     board = leaderboard(runs)
     tables = [table for table in board.tables() if table.scorer == SCORERS[0]]
     sections, album = _sections(runs, board, shelf)
-    style = page.source("theme.css", "report.css", "hallucination.css") + Markup(shades())
+    looks = ("theme.css", "report.css", "hallucination.css", "twins.css")
+    style = page.source(*looks) + Markup(shades())
     script = page.source("haystack.js", "explorer.js", "case.js")
     selected = [
         [item for group in section["gallery"] for item in group["items"]] for section in sections
@@ -147,6 +149,7 @@ def _content(runs: Sequence[Run], shelf: "_Shelf") -> dict[str, Any]:
         "missing_datasets": missing_datasets(runs, list(shelf.folders)),
         "glance": glance([(section["label"], section["by_setting"]) for section in sections]),
         "comparison": [_comparison(table) for table in tables] if len(runs) > 1 else [],
+        "twinned": twin_sections(runs),
         "notes": board.notes(),
         "several": (several := any(entry.setting.needles > 1 for entry in board.entries)),
         "chance_note": chance_note(several),

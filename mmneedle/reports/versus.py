@@ -49,9 +49,9 @@ class Versus:
         return {
             "a": pair.a,
             "b": pair.b,
-            "overall": _json(found.overall, pair.holm),
+            "overall": compared_json(found.overall, pair.holm),
             "settings": [
-                {"setting": part.setting.name if part.setting else None} | _json(part, p)
+                {"setting": part.setting.name if part.setting else None} | compared_json(part, p)
                 for part, p in zip(found.settings, pair.setting_holm, strict=True)
             ],
             "verdict": self.verdict(pair),
@@ -104,7 +104,7 @@ class Versus:
             zip(self.board.ranks, self.names, strict=True),
             key=lambda row: (row[0].best, row[0].worst),
         )
-        yield from _columns([["rank", "model"], *([str(rank), name] for rank, name in rows)], "ll")
+        yield from aligned([["rank", "model"], *([str(rank), name] for rank, name in rows)], "ll")
         if any(rank.best < rank.worst for rank in self.board.ranks):
             yield "Models that the data cannot tell apart share ranks."
 
@@ -116,7 +116,7 @@ class Versus:
         if len(parts) > 1:
             parts.append((found.overall, pair.holm))
         rows += [_row(part, p) for part, p in parts]
-        yield from _columns(rows, "lrrrrrrlrrl")
+        yield from aligned(rows, "lrrrrrrlrrl")
         yield self.verdict(pair)
         overall = found.overall
         if overall.unanswered:
@@ -150,7 +150,8 @@ class Versus:
         return text
 
 
-def _json(part: Compared, corrected: float) -> dict[str, Any]:
+def compared_json(part: Compared, corrected: float) -> dict[str, Any]:
+    """A comparison on one setting, or on the mean, with its corrected p-value, as plain JSON."""
     result = part.result
     return {
         "n": result.counts.n,
@@ -212,7 +213,7 @@ def probability(p: float) -> str:
     return "<0.050" if p < ALPHA <= float(text) else text
 
 
-def _columns(rows: Sequence[Sequence[str]], sides: str) -> Iterator[str]:
+def aligned(rows: Sequence[Sequence[str]], sides: str) -> Iterator[str]:
     """Rows as aligned text; `sides` has l or r for each column."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

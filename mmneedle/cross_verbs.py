@@ -1,0 +1,47 @@
+"""The verbs of text beside images: twins. `cli.py` adds them to the others."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def twins(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="One model's runs on one data set: with images, as literal and as paraphrase twin."
+        ),
+    ],
+    metric: Annotated[
+        Literal["exact", "index", "existence"],
+        typer.Option(help="What is right on positives; on negatives it is always existence."),
+    ] = "exact",
+    scorer: Annotated[
+        Literal["robust", "paper"], typer.Option(help="Who says what is right.")
+    ] = "robust",
+    as_json: Json = False,
+) -> None:
+    """Split what a model loses in images into context, meaning and sight (docs/twins.md)."""
+    from mmneedle.reports import twins as shown
+    from mmneedle.runlog import open_runs
+    from mmneedle.twinned import twinned
+
+    found = twinned(open_runs(runs), metric, scorer)
+    if as_json:
+        _print_json(shown.json(found))
+    else:
+        print(shown.text(found))
+
+
+def add(app: typer.Typer) -> None:
+    """Add these verbs to the command line."""
+    app.command()(twins)
+
+
+def _print_json(value: Any) -> None:
+    import msgspec
+
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
