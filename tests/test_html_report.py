@@ -26,7 +26,7 @@ from report_runs import (
 from mmneedle import scoring
 from mmneedle.data.shapes import ShapesSource
 from mmneedle.errors import UserError
-from mmneedle.reports import html
+from mmneedle.reports import html, svg
 from mmneedle.reports.findings import TEXT_LIMIT, findings
 from mmneedle.reports.html import missing_datasets, render_report, write_report
 from mmneedle.reports.page import breakable, data_block, policy, show
@@ -721,6 +721,33 @@ def test_data_for_scripts_stays_in_its_block(words: str) -> None:
     inner = inner.removesuffix("</script>")
     assert not set(inner) & set("<>&\u2028\u2029")
     assert json.loads(inner) == {"words": words}
+
+
+def test_text_on_any_colour_of_a_scale_is_readable() -> None:
+    for colour in (
+        *svg.CIVIDIS,
+        *svg.PURPLES,
+        *(f"#{grey:02x}{grey:02x}{grey:02x}" for grey in range(256)),
+    ):
+        ground, text = svg.luminance(colour), {"dark": 0.0, "light": 1.0}[svg.ink(colour)]
+        low, high = sorted((ground, text))
+        assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
+def test_the_first_screen_counts_places_named_for_what_is_not_there(tmp_path: Path) -> None:
+    def odd(setting: Setting, index: int, truth: Truth) -> Response:
+        if truth[0] is None:
+            return ok({0: "1, 1, 1", 1: "no idea"}.get(index // 2 % 4, "-1"))
+        return ok(text(truth) if index // 2 % 4 else "-1")
+
+    root = page([write_run(tmp_path / "run", odd, {ONE: 40, TEN: 40})])
+    good, made_up = root.all("section", id="glance")[0].all("table")
+    assert [cell.text for cell in good.all("td")] == ["75", "75", "75", "25", "2", "14"]
+    assert [cell.text for cell in made_up.all("td")] == ["25", "25", "25"]
+    words = root.all("section", id="glance")[0].text.replace("\u00a0", " ")
+    assert "Finds 75.0 % of what is there, on average over 2 settings." in words
+    assert "Names a place for 25.0 % of what is not there, on average over 2 settings." in words
+    assert "Naming cells at random finds 13.8 %." in words
 
 
 def test_the_policy_names_what_may_run() -> None:

@@ -14,10 +14,16 @@ from mmneedle.reports import svg
 from mmneedle.reports.entries import Entry
 from mmneedle.reports.panels import in_order, named, shaped
 from mmneedle.reports.standings import Cell, chance, mean_chance
-from mmneedle.reports.words import many, percent
+from mmneedle.reports.words import many
+from mmneedle.reports.words import percent as plain
 from mmneedle.types import Setting
 
 Cells = Mapping[Setting, Cell]
+
+
+def percent(value: float) -> str:
+    """A share with its sign, on one line."""
+    return f"{plain(value)}\u00a0%"
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -150,21 +156,21 @@ def _found(rows: Sequence[Row], columns: Sequence[Setting]) -> str:
     if not known:
         return "No question whose photo is there was answered."
     blind = mean_chance(columns)
-    guess = f" Naming cells at random finds {percent(blind)} %." if blind is not None else ""
+    guess = f" Naming cells at random finds {percent(blind)}." if blind is not None else ""
     best, first = max(known, key=lambda one: one[0])
     if len(rows) == 1:
-        text = f"Finds {percent(best)} % of what is there{_over(first)}"
+        text = f"Finds {percent(best)} of what is there{_over(first)}"
         ends = _extremes(first, columns)
         if ends:
             (low, worst), (high, easiest) = ends
-            text += f": most at {easiest}, {percent(high)} %, least at {worst}, {percent(low)} %"
+            text += f": most at {easiest}, {percent(high)}, least at {worst}, {percent(low)}"
         return f"{text}.{guess}"
     worst_mean, last = min(known, key=lambda one: one[0])
     if best == worst_mean:
-        return f"All find {percent(best)} % of what is there{_over(first)}.{guess}"
+        return f"All find {percent(best)} of what is there{_over(first)}.{guess}"
     return (
-        f"{first.label} finds most, {percent(best)} % of what is there{_over(first)}; "
-        f"{last.label} least, {percent(worst_mean)} %.{guess}"
+        f"{first.label} finds most, {percent(best)} of what is there{_over(first)}; "
+        f"{last.label} least, {percent(worst_mean)}.{guess}"
     )
 
 
@@ -175,18 +181,18 @@ def _alarms(rows: Sequence[Row], columns: Sequence[Setting]) -> str:
         return "No question whose photo is not there was answered."
     most, worst = max(known, key=lambda one: one[0])
     if len(rows) == 1:
-        text = f"Names a place for {percent(most)} % of what is not there{_over(worst)}"
+        text = f"Names a place for {percent(most)} of what is not there{_over(worst)}"
         ends = _extremes(worst, columns)
         if ends:
             (low, best), (high, hardest) = ends
-            text += f": least at {best}, {percent(low)} %, most at {hardest}, {percent(high)} %"
+            text += f": least at {best}, {percent(low)}, most at {hardest}, {percent(high)}"
         return f"{text}."
     least, first = min(known, key=lambda one: one[0])
     if most == least:
-        return f"All name a place for {percent(most)} % of what is not there{_over(first)}."
+        return f"All name a place for {percent(most)} of what is not there{_over(first)}."
     return (
-        f"{worst.label} makes most up: it names a place for {percent(most)} % of what is not "
-        f"there{_over(worst)}; {first.label} least, {percent(least)} %."
+        f"{worst.label} makes most up: it names a place for {percent(most)} of what is not "
+        f"there{_over(worst)}; {first.label} least, {percent(least)}."
     )
 
 
@@ -195,6 +201,6 @@ def shades() -> str:
     lines = []
     for name, colours in (("f", svg.CIVIDIS), ("a", svg.PURPLES)):
         for step, colour in enumerate(colours):
-            ink = "#14161a" if svg.luminance(colour) > 0.3 else "#fff"
+            ink = {"dark": "#000", "light": "#fff"}[svg.ink(colour)]
             lines.append(f"td.{name}{step} {{ background: {colour}; color: {ink}; }}")
     return "\n".join(lines)

@@ -127,17 +127,25 @@ def _cell(
     top: float,
 ) -> str:
     if value is None:
-        fill, ink = 'class="none"', "axis"
+        fill, tone = 'class="none"', "axis"
     else:
         step = min(len(colours) - 1, int(len(colours) * value / top)) if top else 0
         fill = f'fill="{colours[step]}"'
-        ink = "dark" if luminance(colours[step]) > 0.3 else "light"
+        tone = ink(colours[step])
     return (
         f"<g><title>{escape(hint)}</title>"
         f'<rect {fill} x="{x + 1:g}" y="{y + 1:g}" width="{size - 2:g}" height="{size - 2:g}" '
-        f'rx="3"/><text class="value {ink}" x="{x + size / 2:g}" y="{y + size / 2 + 5:g}">'
+        f'rx="3"/><text class="value {tone}" x="{x + size / 2:g}" y="{y + size / 2 + 5:g}">'
         f"{escape(text)}</text></g>"
     )
+
+
+def ink(colour: str) -> str:
+    """Whether "dark" (black) or "light" (white) text is read better on "#rrggbb".
+
+    The better one has a contrast of 4.5 at least on any colour (WCAG 2, 1.4.3).
+    """
+    return "dark" if luminance(colour) > 0.179 else "light"
 
 
 def luminance(colour: str) -> float:
