@@ -8,6 +8,7 @@ from mmneedle.texts.making import Maker, Materials
 
 MAKERS = {
     "keyvalue": "KeyValue",
+    "latent": "Latent",
     "multidoc": "MultiDoc",
     "niah": "Niah",
     "ruler": "Ruler",
