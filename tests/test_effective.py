@@ -10,6 +10,7 @@ from shell import Shell
 
 from mmneedle.runlog import Run
 from mmneedle.statistics import clustered, wilson
+from mmneedle.texts.dataset import TextDataSet
 from mmneedle.texts.effective import (
     Effective,
     Point,
@@ -20,6 +21,7 @@ from mmneedle.texts.effective import (
     sentence,
     table,
 )
+from mmneedle.types import TextSetting
 
 
 def point(length: int, hits: int, n: int = 100, missing: int = 0, skipped: int = 0) -> Point:
@@ -109,9 +111,6 @@ def answer(mmneedle: Shell, log: str, wrong: dict[str, str], folder: str = "set"
     """A run whose answers are right, or what `wrong` says of settings that begin so."""
     lines = []
     manifest = json.loads(Path(folder, "text.json").read_text())
-    from mmneedle.texts.dataset import TextDataSet
-    from mmneedle.types import TextSetting
-
     dataset = TextDataSet.open(folder)
     for name in manifest["settings"]:
         status = next((said for start, said in wrong.items() if name.startswith(start)), "right")

@@ -14,6 +14,7 @@ from mmneedle.errors import UserError
 from mmneedle.runlog import Run
 from mmneedle.tasks.latent import VARIANTS, _elsewhere
 from mmneedle.texts.corpus import filler
+from mmneedle.texts.dataset import TextDataSet
 from mmneedle.texts.draw import Draw
 from mmneedle.texts.effective import effective_lengths
 from mmneedle.texts.latent_sets import HOPS, Pair, own_pairs
@@ -36,11 +37,12 @@ def latent(counting: Tokens) -> Maker:
 
 # --------------------------------------------------------------------------- no word in common
 
-FUNCTION_WORDS = frozenset(
-    "a an the and or not of in on at by for from to with without about than that this who which "
-    "what has have had been is are was were be as it its more most once should would may can "
-    "right all usually character".split()
-)
+_WORDS = """
+a an the and or not of in on at by for from to with without about than that this who which what
+has have had been is are was were be as it its more most once should would may can right all
+usually character
+"""
+FUNCTION_WORDS = frozenset(_WORDS.split())
 """Words that tell nothing of a fact; every question asks for a character."""
 ENDINGS = ("'s", "ing", "ies", "ed", "es", "s", "ly", "ian", "an", "ish", "er", "or", "ic", "e")
 
@@ -79,6 +81,7 @@ EVERY = [pair for pairs in own_pairs().pairs.values() for pair in pairs]
 )
 def test_needle_and_question_share_no_word(pair: Pair) -> None:
     assert not shared(pair.needle, pair.question)
+    assert "character" not in pair.needle
 
 
 def test_there_are_sixty_pairs_and_more_of_each_kind() -> None:
@@ -219,9 +222,7 @@ def published(path: Path, **changes: Any) -> Path:
 def test_a_file_in_the_published_format(tmp_path: Path) -> None:
     file = published(tmp_path / "needle_set.json")
     latent = maker("latent", Approximate(), files=(file,))
-    made = samples(
-        latent, TextSetting("latent.twohop_inv_lit".replace("_inv", "_inv"), 600, 500), 2
-    )
+    made = samples(latent, TextSetting("latent.twohop_inv_lit", 600, 500), 2)
     assert {sample.prompt.rpartition("\n\n")[2][:20] for sample in made} == {
         "Who was in France? A",
         "Who was in England? ",
@@ -257,8 +258,6 @@ def test_the_base_score_and_the_effective_length(mmneedle: Shell) -> None:
         "build-text", "set", "latent", "--lengths", "256,512,2k,4k", "--depths", "50",
         "--samples", 10, "--variants", "onehop",
     )  # fmt: skip
-    from mmneedle.texts.dataset import TextDataSet
-
     dataset = TextDataSet.open("set")
     right = {256: 7, 512: 8, 2048: 7, 4096: 6}
     lines = [
