@@ -96,16 +96,21 @@ def shard(text: str | None) -> tuple[int, int]:
     return part, parts
 
 
-def lengths(text: str) -> tuple[int, ...]:
+def lengths(text: str, option: str = "--lengths") -> tuple[int, ...]:
     """Read "512,4k,1m" as (512, 4096, 1048576): a k is 1,024 and an m 1,048,576."""
     found = []
     for part in _split(text):
         match = re.fullmatch(r"(\d{1,8})([km]?)", part.lower(), re.ASCII)
         number = int(match[1]) << {"": 0, "k": 10, "m": 20}[match[2]] if match else 0
         if not 1 <= number <= 1 << 30:
-            raise UserError(f"--lengths takes numbers such as 512,4k,128k, not {text!r}")
+            raise UserError(f"{option} takes numbers such as 512,4k,128k, not {text!r}")
         found.append(number)
     return tuple(dict.fromkeys(found))
+
+
+def share(percent: float) -> float:
+    """Read 85 and 0.85 as 0.85: nobody means less than one per cent."""
+    return percent / 100 if percent > 1 else percent
 
 
 def depths(text: str) -> tuple[int, ...]:

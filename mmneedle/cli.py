@@ -18,6 +18,7 @@ from mmneedle import (
     cross_verbs,
     figure_verbs,
     leaderboard_verbs,
+    passkey_verb,
     statistics_verbs,
     text_verbs,
     viewer_verb,
@@ -587,6 +588,7 @@ statistics_verbs.add(app)
 leaderboard_verbs.add(app)
 viewer_verb.add(app)
 text_verbs.add(app)
+passkey_verb.add(app)
 figure_verbs.add(app)
 cross_verbs.add(app)
 

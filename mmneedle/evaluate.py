@@ -1,13 +1,14 @@
 """From a data set and a model's name to a run folder: what `mmneedle run` does."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmneedle import adapters, batching, runner
-from mmneedle.adapters.limits import Book
+from mmneedle.adapters.limits import Book, surely_too_long
 from mmneedle.adapters.reasoning import ANSWER_TOKENS
+from mmneedle.adapters.window import Windowed
 from mmneedle.batchlog import open_batches
 from mmneedle.console import progress
 from mmneedle.costs import Prices, find_prices, why_no_prices
@@ -42,6 +43,7 @@ def evaluate(
     task: str = GridTask.name,
     limit: tuple[int, int | None] = (0, None),
     shapes: Iterable[tuple[int, int, int]] | None = None,
+    names: Collection[str] | None = None,
     shard: tuple[int, int] = (1, 1),
     resize: tuple[int, int] | None = None,
     limits: Path | None = None,
@@ -63,6 +65,7 @@ def evaluate(
         task: one of `tasks.TASKS`: the images, or the same haystacks as text.
         limit: [start, stop) of sample indices within each setting; None is the end.
         shapes: only settings of these (images, rows, columns).
+        names: only settings of these names.
         shard: part k of n.
         resize: width and height in pixels that cells are shrunk to before they are sent.
         limits: a file of the user's that goes before limits.toml.
@@ -87,6 +90,8 @@ def evaluate(
             f"{folder}: is a data set of texts, --until-halfwidth is about images; leave it out"
         )
     plan = make_plan(dataset, limit, None if shapes is None else set(shapes))
+    if names is not None:
+        plan = {name: part for name, part in plan.items() if name in names}
     book = Book.open(limits)
     adapter = adapters.create(model, **adapter_options or {})
     api = batching.batch_api(adapter) if batch else None
@@ -129,6 +134,8 @@ def evaluate(
             options["ledger"] = ledger
             return batching.run(asked, dataset, adapter, api, opened, progress=show, **options)
         _no_batches(opened.folder)
+        if isinstance(dataset, TextDataSet) and not force:
+            adapter = _within_window(adapter, checked, quiet=quiet)
         return runner.run(asked, dataset, adapter, opened, progress=show, ledger=ledger, **options)
 
 
@@ -181,7 +188,7 @@ def _inspect(
         prepare(needs)
     see = getattr(adapter, "see", None)
     checked = preflight(adapter.model, needs, adapter.fingerprint(), book, see)
-    if not force:
+    if not (force or isinstance(task, TextDataSet)):
         checked.check()
     doubt = _tiny_doubt(adapter.model, task.dataset) if isinstance(task, GridTask) else None
     for line in filter(None, (checked.warning(), checked.advice(), doubt)):
@@ -208,6 +215,26 @@ def _tiny_doubt(model: str, dataset: DataSet) -> str | None:
             "with --split held-out for scenes that it has never seen"
         )
     return None
+
+
+def _within_window(adapter: Adapter, checked: Preflight, *, quiet: bool) -> Adapter:
+    """A model that is not sent what its documented window does not hold."""
+    past = {
+        view.setting.name: view.fault
+        for view in checked.views
+        if view.fault and surely_too_long(checked.limits, view.needs)
+    }
+    if not past:
+        return adapter
+    if not quiet:
+        name, why = next(iter(past.items()))
+        more = f" (and {len(past) - 1} more settings)" if len(past) > 1 else ""
+        print(
+            f"mmneedle: {checked.model}: {name}{more} is not asked, status too_long: {why} "
+            f"({'; '.join(checked.sources)}); --force asks all the same",
+            file=sys.stderr,
+        )
+    return Windowed(adapter, past)
 
 
 def _prices(

@@ -300,8 +300,8 @@ def effective(
 
     found = effective_lengths(
         open_runs(runs, textual=True),
-        None if threshold is None else threshold / 100,
-        None if base is None else base / 100,
+        None if threshold is None else arguments.share(threshold),
+        None if base is None else arguments.share(base),
     )
     if as_json:
         _print_json(effective_json(found))

@@ -261,6 +261,14 @@ def _too_long(limits: Limits, needs: Needs, sight: Sight, room: int) -> str | No
     return f"about {total:,} tokens a request, and its context has {limits.context:,}"
 
 
+def surely_too_long(limits: Limits, needs: Needs) -> bool:
+    """Whether a text cannot fit, even if its tokens are a tenth fewer than estimated."""
+    if limits.request_bytes is not None and encoded_bytes(needs) > limits.request_bytes:
+        return True
+    tokens = text_tokens(limits, len(needs.prompt))
+    return limits.context is not None and tokens is not None and tokens > 1.1 * limits.context
+
+
 def encoded_bytes(needs: Needs) -> int:
     """About how long a setting's longest request is: images in base64 (RFC 4648) and the text."""
     return needs.image_bytes * 4 // 3 + len(needs.prompt.encode())

@@ -229,11 +229,10 @@ class Plan:
         need = needs[counts.index(max(counts))]
         wanted = -(-(room + _TEMPLATE + _PER_IMAGE * need.images) // _ROUND) * _ROUND
         has = int(config.max_model_len)
-        if room > has:
-            shown = f"{need.images} images of {need.width}x{need.height} pixels, the question"
+        if room > has and need.images:  # texts that are too long are told one by one: too_long
             raise UserError(
-                f"{self.model}: {shown if need.images else 'the longest text'} and "
-                f"{self.max_tokens} tokens of answer take {room} tokens, the "
+                f"{self.model}: {need.images} images of {need.width}x{need.height} pixels, the "
+                f"question and {self.max_tokens} tokens of answer take {room} tokens, the "
                 f"model has {has}: leave out settings with --settings, build with fewer images or "
                 "a smaller --cell, give --engine-arg max_pixels=N to shrink the images, or stretch "
                 "the context with --engine-arg hf_overrides={…rope_scaling…} and max_model_len=N"

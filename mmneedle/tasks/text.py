@@ -11,6 +11,7 @@ MAKERS = {
     "latent": "Latent",
     "multidoc": "MultiDoc",
     "niah": "Niah",
+    "passkey": "Passkey",
     "ruler": "Ruler",
 }
 """Name of the task, and of its module here -> the class in it."""
