@@ -20,6 +20,7 @@ from mmneedle import (
     leaderboard_verbs,
     passkey_verb,
     statistics_verbs,
+    sweep_verb,
     text_verbs,
     viewer_verb,
 )
@@ -591,6 +592,7 @@ text_verbs.add(app)
 passkey_verb.add(app)
 figure_verbs.add(app)
 cross_verbs.add(app)
+sweep_verb.add(app)
 
 
 def _open_runs(paths: list[Path] | None, *, textual: bool | None = False) -> "list[Run]":

@@ -1,0 +1,56 @@
+"""The verb `sweep`: how far a local model gets with its window stretched."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mmneedle import arguments
+
+
+def sweep(
+    folder: Annotated[Path, typer.Argument(help="A text data set, such as niah's.", metavar="DIR")],
+    model: Annotated[str, typer.Option(help="hf/FOLDER or vllm/FOLDER.")],
+    rope: Annotated[
+        list[str], typer.Option(help="none, linear:4, dynamic:4 or yarn:4; may be given again.")
+    ],
+    log: Annotated[Path, typer.Option(help="A folder for the runs, one each.")],
+    threshold: Annotated[
+        float | None, typer.Option(help="Per cent that a score must reach (85.6).", min=0, max=100)
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens an answer at most.", min=1)] = None,
+    engine_arg: Annotated[
+        list[str] | None, typer.Option(help="Of the engine, such as dtype=float32.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Ask a text data set with the model's window as it is and stretched (docs/local-models.md)."""
+    from mmneedle import sweeping
+    from mmneedle.adapters.rope import read_rope
+
+    options: dict[str, Any] = {
+        "max_tokens": max_tokens,
+        "engine_args": arguments.pairs(engine_arg, "--engine-arg") if engine_arg else None,
+    }
+    found = sweeping.sweep(
+        folder,
+        model,
+        [read_rope(text) for text in dict.fromkeys(rope)],
+        log,
+        threshold=None if threshold is None else threshold / 100,
+        options={key: value for key, value in options.items() if value is not None},
+        quiet=quiet,
+    )
+    if as_json:
+        import msgspec
+
+        text = msgspec.json.encode(sweeping.as_json(found))
+        print(msgspec.json.format(text, indent=2).decode())
+    else:
+        print(sweeping.table(found))
+
+
+def add(app: typer.Typer) -> None:
+    """Add this verb to the command line."""
+    app.command()(sweep)
