@@ -45,6 +45,7 @@ class Latent:
     def __init__(self, materials: Materials) -> None:
         self.materials = materials
         self._usable: dict[tuple[str, bool], list[Pair]] = {}
+        self._known: dict[str, bool] = {}
 
     def check(self, setting: TextSetting) -> None:
         """See that such samples can be made. Raises UserError."""
@@ -81,11 +82,10 @@ class Latent:
                 raise UserError(
                     f"{self._set.name}: has no pairs for {variant}: leave it out of --variants"
                 )
-            text = self.materials.corpus.text.casefold()
             usable = []
             for pair in found:
-                names = tuple(name for name in pair.names if name.casefold() not in text)
-                if names and not any(asked.casefold() in text for asked in pair.asked):
+                names = tuple(name for name in pair.names if not self._told(name))
+                if names and not any(map(self._told, pair.asked)):
                     usable.append(pair._replace(names=names))
             if not usable:
                 raise UserError(
@@ -94,6 +94,16 @@ class Latent:
                 )
             self._usable[key] = usable
         return self._usable[key]
+
+    def _told(self, words: str) -> bool:
+        """Whether the haystack's text speaks of something, in any case of letters."""
+        if words not in self._known:
+            self._known[words] = words.casefold() in self._text
+        return self._known[words]
+
+    @cached_property
+    def _text(self) -> str:
+        return self.materials.corpus.text.casefold()
 
     def sample(self, setting: TextSetting, index: int) -> TextSample:
         """Sample `index`: the same fact, name and text at all depths, and whatever the variant."""

@@ -16,11 +16,18 @@ _STEP = 77_777
 _REPEATS = 48
 
 
-@cache
 def coined(count: int) -> tuple[str, ...]:
-    """The first `count` words, all different. Raises ValueError where there are not so many."""
+    """The first words, `count` or more of them, all different.
+
+    Raises ValueError where there are not so many.
+    """
     if count > WORDS:
         raise ValueError(f"{count} words of {WORDS}")
+    return _first(min(WORDS, 1 << max(10, (count - 1).bit_length())))
+
+
+@cache
+def _first(count: int) -> tuple[str, ...]:
     base = len(_SYLLABLES)
     words = []
     for number in range(count):

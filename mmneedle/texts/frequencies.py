@@ -54,8 +54,8 @@ class Vocabulary:
     def sizes(self, words: NDArray[np.int64]) -> NDArray[np.int64]:
         """The tokens of each word with a space before it."""
         if len(words) and len(self._sizes) <= int(words.max()):
-            pool = 1 << int(words.max()).bit_length()
-            self._sizes = piece_tokens(self._tokens, [f" {word}" for word in coined(pool)])
+            pool = coined(int(words.max()) + 1)
+            self._sizes = piece_tokens(self._tokens, [f" {word}" for word in pool])
         return self._sizes[words]
 
     def numbers(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:

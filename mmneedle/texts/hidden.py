@@ -20,9 +20,9 @@ HOPS = 4
 _DEPTHS = 40
 """Even depths that places are drawn from, as published."""
 _NOISE = "The road is long. The river is wide. The hill is steep. On we walk. Over and over again."
-_NOISE_TIMES = 3000
-_POOL = {"words": 1 << 14, "numbers": 1 << 14, "uuids": 1 << 12}
-"""Facts of which a haystack of facts is cut; it starts over beyond some 300,000 tokens."""
+_NOISE_TIMES = 400
+_POOL = {"words": 1 << 13, "numbers": 1 << 13, "uuids": 1 << 11}
+"""Facts of which a haystack of facts is cut; it starts over beyond some 150,000 tokens."""
 _NOUN = {"words": "word", "numbers": "number", "uuids": "code"}
 
 
