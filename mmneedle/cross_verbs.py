@@ -1,4 +1,4 @@
-"""The verbs of text beside images: twins. `cli.py` adds them to the others."""
+"""The verbs of text beside images: twins, text-report. `cli.py` adds them to the others."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -36,9 +36,37 @@ def twins(
         print(shown.text(found))
 
 
+def text_report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Runs of text tasks, and of images and text twins to stand beside them.",
+            metavar="RUN...",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("text.html"),
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Per cent that an effective length must reach (85.6).", min=0, max=100),
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Text data set folder, where it is not where the run saw it."),
+    ] = None,
+) -> None:
+    """Write one page: scores by length and depth, texts and images on one axis of tokens."""
+    from mmneedle.reports.textual.write import write_text_report
+    from mmneedle.runlog import open_runs
+
+    opened = open_runs(runs, textual=None)
+    share = None if threshold is None else threshold / 100
+    print(write_text_report(opened, out, threshold=share, datasets=data or ()))
+
+
 def add(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
     app.command()(twins)
+    app.command(name="text-report")(text_report)
 
 
 def _print_json(value: Any) -> None:

@@ -168,7 +168,7 @@ def twinned(runs: Sequence[Run], metric: Metric = "exact", scorer: Scorer = "rob
         runs=tuple(str(run.folder) for run in runs),
         metric=metric,
         scorer=scorer,
-        tokens={at: tuple(_tokens(table[at]) for table in tables) for at in common},
+        tokens={at: tuple(mean_tokens(table[at]) for table in tables) for at in common},
         positives=positives,
         negatives=negatives,
         notes=tuple(_notes(runs, (positives, negatives))),
@@ -327,7 +327,8 @@ def _share(hits: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> Share:
     return Share(count, n, clustered(right.tolist(), np.bincount(at).tolist()))
 
 
-def _tokens(table: Outcomes) -> float | None:
+def mean_tokens(table: Outcomes) -> float | None:
+    """Mean input tokens of a setting, as the model counted them; None where it did not."""
     known = table.input_tokens[~np.isnan(table.input_tokens)]
     return float(known.mean()) if len(known) else None
 

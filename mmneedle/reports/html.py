@@ -355,7 +355,7 @@ def _facts(run: Run, name: str, entries: Sequence[Entry]) -> Iterator[tuple[str,
         for status, count in entry.statuses.items():
             statuses[status] = statuses.get(status, 0) + count
     ended = ", ".join(f"{count:,} {status}" for status, count in statuses.items() if count)
-    yield "How requests ended", f"{ended}{_commonest_error(run)}"
+    yield "How requests ended", f"{ended}{commonest_error(run)}"
     yield from _sight(run)
     yield from _spent(entries)
     if header.prices is not None:
@@ -394,7 +394,7 @@ def _spent(entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
         yield "Spent", str(total)
 
 
-def _commonest_error(run: Run) -> str:
+def commonest_error(run: Run) -> str:
     """What failed attempts say most often, on one line; empty where none failed."""
     messages: Counter[str] = Counter()
     for record in run.records():

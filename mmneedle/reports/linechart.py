@@ -14,7 +14,7 @@ from mmneedle.reports.words import percent
 
 STYLES = 8
 """Lines that look different; the next ones look like the first again."""
-_LEFT, _RIGHT, _TOP, _BOTTOM = 36, svg.WIDTH - 12, 10, 186
+_LEFT, _TOP = 36, 10
 _APART = 3.2
 """Units between the markers of two lines at one place, so that intervals do not hide each other."""
 _PATHS = (
@@ -49,6 +49,35 @@ class Line(msgspec.Struct, frozen=True):
     """Colour, marker and dashes; of STYLES."""
 
 
+class Frame(msgspec.Struct, frozen=True):
+    """A figure's size in units; text is 12 of them high."""
+
+    width: float = svg.WIDTH
+    height: float = 226
+
+    @property
+    def right(self) -> float:
+        """Where the axis of x ends."""
+        return self.width - 12
+
+    @property
+    def bottom(self) -> float:
+        """Where 0 % is."""
+        return self.height - 40
+
+    def x(self, scale: "Scale", value: float) -> float:
+        """Where a value of x stands."""
+        return round(_LEFT + (self.right - _LEFT) * scale.place(value), 2)
+
+    def y(self, value: float) -> float:
+        """Where a score 0..1 stands."""
+        return round(self.bottom - (self.bottom - _TOP) * value, 2)
+
+
+NARROW = Frame()
+WIDE = Frame(660, 330)
+
+
 class Scale(msgspec.Struct, frozen=True):
     """Where values of x stand, and what is written along the axis."""
 
@@ -64,6 +93,10 @@ class Scale(msgspec.Struct, frozen=True):
         return (f(x) - f(self.low)) / (f(self.high) - f(self.low))
 
 
+_TICKS = 8
+"""On a logarithmic axis beyond which it shows powers of ten alone."""
+
+
 def tokens_scale(values: Sequence[float], title: str) -> Scale:
     """A logarithmic axis over token counts, which are positive; there is at least one."""
     low, high = min(values), max(values)
@@ -75,7 +108,7 @@ def tokens_scale(values: Sequence[float], title: str) -> Scale:
         for step in (1, 2, 5)
     ]
     ticks = [value for value in every if low <= value <= high]
-    if len(ticks) > 6:
+    if len(ticks) > _TICKS:
         ticks = [value for value in ticks if str(value)[0] == "1"]
     return Scale(low, high, tuple((value, short_count(value)) for value in ticks), title, log=True)
 
@@ -101,18 +134,18 @@ def lines(
     title: str,
     description: str = "",
     level: float | None = None,
+    frame: Frame = NARROW,
 ) -> Markup:
     """Lines on a 0-100 % axis; `level`: a threshold drawn across."""
-    body = [*_grid(), *_ticks(scale)]
+    body = [*_grid(frame), *_ticks(scale, frame)]
     if level is not None:
-        y = _y(level)
-        body.append(f'<path class="chance" d="M{_LEFT} {y:g}H{_RIGHT}"/>')
-        body.append(f'<text class="axis end" x="{_RIGHT}" y="{y - 4:g}">{percent(level)} %</text>')
+        y = frame.y(level)
+        body.append(f'<path class="chance" d="M{_LEFT} {y:g}H{frame.right:g}"/>')
     for number, line in enumerate(series):
         shift = (number - (len(series) - 1) / 2) * min(_APART, 14 / max(1, len(series)))
-        body += _line(line, scale, shift)
+        body += _line(line, scale, shift, frame)
     return svg.figure(
-        svg.WIDTH, _BOTTOM + 40, title, description or described(series), body, "lines"
+        frame.width, frame.height, title, description or described(series), body, "lines"
     )
 
 
@@ -136,40 +169,33 @@ def mark(style: int) -> Markup:
     )
 
 
-def _y(value: float) -> float:
-    return round(_BOTTOM - (_BOTTOM - _TOP) * value, 2)
-
-
-def _grid() -> list[str]:
+def _grid(frame: Frame) -> list[str]:
     body = []
     for tick in (0, 25, 50, 75, 100):
-        y = _y(tick / 100)
-        body.append(f'<path class="grid" d="M{_LEFT} {y:g}H{_RIGHT}"/>')
+        y = frame.y(tick / 100)
+        body.append(f'<path class="grid" d="M{_LEFT} {y:g}H{frame.right:g}"/>')
         sign = "%" if tick == 100 else ""
         body.append(f'<text class="axis end" x="{_LEFT - 6}" y="{y + 4:g}">{tick}{sign}</text>')
     return body
 
 
-def _ticks(scale: Scale) -> list[str]:
+def _ticks(scale: Scale, frame: Frame) -> list[str]:
     body = []
+    bottom = frame.bottom
     for value, text in scale.ticks:
-        x = _x(scale, value)
-        body.append(f'<path class="grid" d="M{x:g} {_TOP}V{_BOTTOM + 4}"/>')
-        body.append(f'<text class="axis" x="{x:g}" y="{_BOTTOM + 17}">{escape(text)}</text>')
-    middle = (_LEFT + _RIGHT) / 2
+        x = frame.x(scale, value)
+        body.append(f'<path class="grid" d="M{x:g} {_TOP}V{bottom + 4:g}"/>')
+        body.append(f'<text class="axis" x="{x:g}" y="{bottom + 17:g}">{escape(text)}</text>')
+    middle = (_LEFT + frame.right) / 2
     body.append(
-        f'<text class="axis" x="{middle:g}" y="{_BOTTOM + 34}">{escape(scale.title)}</text>'
+        f'<text class="axis" x="{middle:g}" y="{bottom + 34:g}">{escape(scale.title)}</text>'
     )
     return body
 
 
-def _x(scale: Scale, value: float) -> float:
-    return round(_LEFT + (_RIGHT - _LEFT) * scale.place(value), 2)
-
-
-def _line(line: Line, scale: Scale, shift: float) -> list[str]:
+def _line(line: Line, scale: Scale, shift: float, frame: Frame) -> list[str]:
     name = f"l{line.style % STYLES}"
-    at = [(_x(scale, spot.x) + shift, _y(spot.value), spot) for spot in line.spots]
+    at = [(frame.x(scale, spot.x) + shift, frame.y(spot.value), spot) for spot in line.spots]
     body = []
     if len(at) > 1:
         path = "L".join(f"{x:g} {y:g}" for x, y, _ in at)
@@ -177,7 +203,7 @@ def _line(line: Line, scale: Scale, shift: float) -> list[str]:
     for x, y, spot in at:
         body.append(f"<g><title>{escape(line.name)}: {escape(spot.hint)}</title>")
         if spot.interval:
-            low, high = map(_y, spot.interval)
+            low, high = map(frame.y, spot.interval)
             body.append(f'<path class="bar {name}" d="M{x:g} {low:g}V{high:g}"/>')
         path = _PATHS[line.style % STYLES].format(x=x, y=y)
         body.append(f'<path class="spot {name}" d="{path}"/></g>')

@@ -74,7 +74,7 @@ def recall(parts: Sequence[Needles], draws: int = DRAWS) -> Recall:
     if not there:
         return Recall(share([]), 0.0, {}, {}, {})
     some = [of for of in parts if of.positive.any()]
-    luck = [_luck(of, asked) for of, asked in zip(some, there, strict=True)]
+    luck = [habit_luck(of, asked) for of, asked in zip(some, there, strict=True)]
     least = [
         np.full(len(of), _named(all_of) / of.setting.cells)
         for of, all_of in zip(there, some, strict=True)
@@ -111,7 +111,7 @@ def _named(of: Needles) -> float:
     return float(of.inside.mean())
 
 
-def _luck(of: Needles, asked: Needles) -> Floats:
+def habit_luck(of: Needles, asked: Needles) -> Floats:
     """Of each needle that is there: how often its cell is named when something else is right."""
     within = of.setting.images, of.setting.rows, of.setting.cols
 
