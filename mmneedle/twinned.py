@@ -182,15 +182,6 @@ _MEASURES: dict[Metric, Measure] = {
 }
 
 
-def why_no_twins(runs: Sequence[Run]) -> str | None:
-    """Why runs cannot be compared as twins, in one line; None where they can."""
-    try:
-        _in_order(runs)
-    except UserError as error:
-        return str(error)
-    return None
-
-
 def _in_order(runs: Sequence[Run]) -> list[Run]:
     """Images, literal, paraphrase. Raises UserError."""
     found: dict[Form, Run] = {}

@@ -1,10 +1,12 @@
 """Image, literal and paraphrase as a section of a page."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from markupsafe import Markup
 
+from mmneedle.errors import UserError
 from mmneedle.reports import linechart, svg
 from mmneedle.reports.twins import (
     NAMES,
@@ -19,7 +21,7 @@ from mmneedle.reports.twins import (
 from mmneedle.reports.versus import points, probability
 from mmneedle.reports.words import percent, short
 from mmneedle.runlog import Run
-from mmneedle.twinned import FORM_OF, Form, Losses, Part, Side, Twinned, twinned, why_no_twins
+from mmneedle.twinned import FORM_OF, Form, Losses, Part, Side, Twinned, twinned
 
 _RIGHT = {
     "exact": "the right image, row and column",
@@ -57,9 +59,8 @@ def twins_among(runs: Sequence[Run]) -> list[Twinned]:
         if "literal" not in forms or any(len(several) > 1 for several in texts):
             continue
         for image in forms.get("image", []):
-            chosen = [image, *(several[0] for several in texts)]
-            if why_no_twins(chosen) is None:
-                found.append(twinned(chosen))
+            with suppress(UserError):  # other parts of the samples: nothing to set side by side
+                found.append(twinned([image, *(several[0] for several in texts)]))
     return found
 
 

@@ -13,7 +13,7 @@ from mmneedle.errors import UserError
 from mmneedle.outcomes import UNDEFINED, Outcomes, outcomes
 from mmneedle.reports.entries import run_names
 from mmneedle.reports.hallucination.needles import Needles, all_needles
-from mmneedle.reports.words import label, short
+from mmneedle.reports.words import label, short, visible
 from mmneedle.runlog import STATUSES, Run, pixels
 from mmneedle.tasks.text import maker_class
 from mmneedle.texts.effective import THRESHOLD, Effective, Point, Tally, effective_lengths, found_in
@@ -143,7 +143,7 @@ def read(runs: Sequence[Run], threshold: float | None = None) -> Read:
     """
     if not runs:
         raise UserError("a page needs at least one run")
-    names = run_names(runs)
+    names = list(map(visible, run_names(runs)))
     groups: dict[bytes, list[int]] = {}
     for number, run in enumerate(runs):
         groups.setdefault(_identity(run), []).append(number)
@@ -171,11 +171,11 @@ def _identity(run: Run) -> bytes:
 
 def _called(groups: Sequence[Sequence[Run]]) -> tuple[str, ...]:
     """The model, and a number where its parameters differ from those of another one's runs."""
-    shared = Counter(group[0].header.model for group in groups)
+    shared = Counter(visible(group[0].header.model) for group in groups)
     seen: Counter[str] = Counter()
     names = []
     for group in groups:
-        model = group[0].header.model
+        model = visible(group[0].header.model)
         seen[model] += 1
         names.append(f"{model} #{seen[model]}" if shared[model] > 1 else model)
     return tuple(names)
@@ -191,7 +191,7 @@ def _check_apart(runs: Sequence[Run]) -> None:
                 b.dataset_fingerprint,
                 b.resize,
             )
-            for name in a.plan.keys() & b.plan.keys():
+            for name in (name for name in a.plan if name in b.plan):
                 (start, stop), (first, last) = a.span(name), b.span(name)
                 if alike and max(start, first) < min(stop, last):
                     raise UserError(
