@@ -151,7 +151,7 @@ class MultiDoc:
         if len(chosen) <= _COUNTED:
             return self.materials.tokens.count(prompt)
         around = self.materials.tokens.count(_BEFORE) + self.materials.tokens.count(asked)
-        return around + round(sum(map(self._library.tokens, chosen)))
+        return around + round(self._library.together(chosen))
 
 
 def _captions(materials: Materials) -> QuestionFile:
