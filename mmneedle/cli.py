@@ -27,6 +27,7 @@ from mmneedle import (
 from mmneedle.errors import UserError
 
 if TYPE_CHECKING:
+    from mmneedle.retrieval.asked import Asked
     from mmneedle.runlog import Run
     from mmneedle.stitching.dataset import DataSet
     from mmneedle.types import Source
@@ -47,6 +48,19 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Task = Annotated[
     Literal["grid", "twin-literal", "twin-paraphrase"],
     typer.Option(help="The stitched images, or the same haystacks as text (docs/twins.md)."),
+]
+Reader = Annotated[
+    str, typer.Option(help="Read all of a haystack (long), or retrieve:K (docs/retrieval.md).")
+]
+Retriever = Annotated[
+    str | None, typer.Option(help="Which chooses: bm25 (the default), embed:FOLDER, clip:FOLDER.")
+]
+Chunk = Annotated[
+    str | None, typer.Option(help="Of running text: tokens a chunk, and shared ones (600:100).")
+]
+ByCaptions = Annotated[
+    str | None,
+    typer.Option(help="Of images: captions a retriever reads, literal or paraphrase (default)."),
 ]
 Resize = Annotated[
     str | None, typer.Option(help="Shrink cells to so many pixels before sending: 96 or 160x96.")
@@ -280,6 +294,10 @@ def show(
     sample: Annotated[str | None, typer.Argument(help="Sample id.", metavar="SAMPLE")] = None,
     out: Annotated[Path | None, typer.Option(help="Write images, prompt and truth here.")] = None,
     task: Task = "grid",
+    reader: Reader = "long",
+    retriever: Retriever = None,
+    chunk: Chunk = None,
+    captions: ByCaptions = None,
     resize: Resize = None,
     check: Annotated[
         bool, typer.Option("--check", help="Read all of it: is it as it was built?")
@@ -288,6 +306,7 @@ def show(
 ) -> None:
     """List a data set's samples, or show one exactly as it would be sent."""
     from mmneedle import show as showing
+    from mmneedle.retrieval.asked import read_reader
     from mmneedle.stitching.dataset import DataSet
 
     if check:
@@ -295,7 +314,8 @@ def show(
             raise UserError("--check reads the whole data set: give it alone")
         print(showing.check(DataSet.open(folder)))
         return
-    if text_verbs.shown(folder, sample, out, as_json=as_json):
+    asked = read_reader(reader, retriever, chunk, captions)
+    if text_verbs.shown(folder, sample, out, as_json=as_json, reader=asked):
         return
     dataset = DataSet.open(folder)
     if sample is None:
@@ -310,10 +330,10 @@ def show(
     elif out is not None:
         if as_json:
             raise UserError("--out writes sample.json itself: leave out --json")
-        showing.write_sample(dataset, sample, out, arguments.resize(resize), task)
+        showing.write_sample(dataset, sample, out, arguments.resize(resize), task, asked)
         print(out)
     else:
-        print(showing.sample_text(dataset, sample, as_json=as_json, task=task))
+        print(showing.sample_text(dataset, sample, as_json=as_json, task=task, reader=asked))
 
 
 @app.command()
@@ -326,6 +346,10 @@ def run(
     limit: Limit = None,
     settings: Settings = None,
     task: Task = "grid",
+    reader: Reader = "long",
+    retriever: Retriever = None,
+    chunk: Chunk = None,
+    captions: ByCaptions = None,
     resize: Resize = None,
     max_cost: Annotated[
         float | None, typer.Option(help="US dollars that the run may cost in all.", min=0)
@@ -387,7 +411,9 @@ def run(
 ) -> None:
     """Ask a model every sample; the same command again asks only what is missing."""
     from mmneedle.evaluate import evaluate
+    from mmneedle.retrieval.asked import read_reader
 
+    asked = read_reader(reader, retriever, chunk, captions)
     options: dict[str, Any] = {
         "base_url": base_url,
         "detail": detail,
@@ -411,12 +437,13 @@ def run(
     summary = evaluate(
         folder,
         model,
-        log or Path("runs") / _run_name(folder, model, task),
+        log or Path("runs") / _run_name(folder, model, task, asked),
         task=task,
         limit=arguments.limit(limit),
         shapes=arguments.shapes(settings) if settings else None,
         shard=arguments.shard(shard),
         resize=arguments.resize(resize),
+        reader=asked,
         limits=limits,
         force=force,
         prices=prices,
@@ -440,6 +467,10 @@ def estimate(
     limit: Limit = None,
     settings: Settings = None,
     task: Task = "grid",
+    reader: Reader = "long",
+    retriever: Retriever = None,
+    chunk: Chunk = None,
+    captions: ByCaptions = None,
     resize: Resize = None,
     batch: Annotated[bool, typer.Option("--batch", help="As a batch of the provider's.")] = False,
     rpm: Annotated[int | None, typer.Option(help="Requests a minute at most.", min=1)] = None,
@@ -457,7 +488,9 @@ def estimate(
 ) -> None:
     """Say what a run would take: requests, tokens, effective pixels a cell, cost, time."""
     from mmneedle import estimate as estimating
+    from mmneedle.retrieval.asked import read_reader
 
+    asked = read_reader(reader, retriever, chunk, captions)
     options = {
         "base_url": base_url,
         "detail": detail,
@@ -471,6 +504,7 @@ def estimate(
         limit=arguments.limit(limit),
         shapes=arguments.shapes(settings) if settings else None,
         resize=arguments.resize(resize),
+        reader=asked,
         limits=limits,
         prices=prices,
         batch=batch,
@@ -485,9 +519,13 @@ def estimate(
         print(estimating.text(result))
 
 
-def _run_name(folder: Path, model: str, task: str) -> str:
-    name = f"{folder.resolve().name}-{_slug(model)}"
-    return name if task == "grid" else f"{name}-{task}"
+def _run_name(folder: Path, model: str, task: str, reader: "Asked | None") -> str:
+    parts = [folder.resolve().name, _slug(model)]
+    if task != "grid":
+        parts.append(task)
+    if reader is not None:
+        parts += [f"retrieve-{reader.k}", reader.retriever, reader.captions or ""]
+    return "-".join(filter(None, parts))
 
 
 def _slug(text: str) -> str:

@@ -249,6 +249,11 @@ def differences(names: Sequence[str], runs: Sequence[Run]) -> list[str]:
     if len({cell for _, cell in seen}) > 1:
         told = "; ".join(f"{name} {cell}" for name, cell in seen)
         found.append(f"Cells were not sent at the same size: {told}.")
+    if len({run.header.reader for run in runs}) > 1:
+        found.append(
+            "Rows that say retrieve:K read what a retriever chose of each haystack, others all of "
+            "it."
+        )
     plans = [{name: run.header.span(name) for name in run.header.plan} for run in runs]
     if any(plan != plans[0] for plan in plans):
         found.append(

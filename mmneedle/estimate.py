@@ -18,6 +18,7 @@ from mmneedle.costs import Prices, cost, dollars, find_prices, is_local, why_no_
 from mmneedle.errors import UserError
 from mmneedle.evaluate import make_plan, open_asked, task_needs
 from mmneedle.preflight import Preflight, View, preflight
+from mmneedle.retrieval.asked import Asked
 from mmneedle.runlog import Plan, pixels
 from mmneedle.tasks.grid import GridTask
 from mmneedle.types import Usage
@@ -87,6 +88,7 @@ def estimate(
     limit: tuple[int, int | None] = (0, None),
     shapes: Iterable[tuple[int, int, int]] | None = None,
     resize: tuple[int, int] | None = None,
+    reader: Asked | None = None,
     limits: Path | None = None,
     prices: Path | None = None,
     batch: bool = False,
@@ -100,7 +102,7 @@ def estimate(
     Raises:
         UserError: no such data set or provider; a file of limits or prices with faults.
     """
-    dataset, asked = open_asked(folder, task, resize)
+    dataset, asked = open_asked(folder, task, resize, reader)
     plan = make_plan(dataset, limit, None if shapes is None else set(shapes))
     path, options = adapters.read_model(model, adapter_options or {})
     if path.startswith("baseline/"):
@@ -126,7 +128,7 @@ def estimate(
     tokens = _total(one.tokens and one.tokens * one.requests for one in reckoned)
     usual = sum(one.requests * one.usual for one in reckoned)
     usd = _total(one.usd(one.usual) for one in reckoned)
-    shared = dataset.questions
+    shared = dataset.questions if reader is None else 1  # what is read depends on the question
     connections = max_connections or adapters.connections(path)
     factor = found.batch if found else None
     return Estimate(

@@ -16,6 +16,7 @@ from mmneedle.errors import UserError
 from mmneedle.intake import BatchSummary
 from mmneedle.ledger import Ledger
 from mmneedle.preflight import Preflight, preflight
+from mmneedle.retrieval.asked import Asked
 from mmneedle.runlog import Plan, Run, RunHeader, RunLog, environment
 from mmneedle.runner import RunSummary
 from mmneedle.stitching.dataset import DataSet
@@ -46,6 +47,7 @@ def evaluate(
     names: Collection[str] | None = None,
     shard: tuple[int, int] = (1, 1),
     resize: tuple[int, int] | None = None,
+    reader: Asked | None = None,
     limits: Path | None = None,
     force: bool = False,
     prices: Path | None = None,
@@ -68,6 +70,7 @@ def evaluate(
         names: only settings of these names.
         shard: part k of n.
         resize: width and height in pixels that cells are shrunk to before they are sent.
+        reader: what of a haystack is read (`retrieval.asked.read_reader`); None: all of it.
         limits: a file of the user's that goes before limits.toml.
         force: go on in spite of a documented hard limit.
         prices: a file of the user's with the model's prices.
@@ -84,7 +87,7 @@ def evaluate(
             images that the provider is known to refuse; no price for `max_cost`.
     """
     _check_rule(until_halfwidth, batch=batch, shard=shard)
-    dataset, asked = open_asked(folder, task, resize)
+    dataset, asked = open_asked(folder, task, resize, reader)
     if until_halfwidth is not None and isinstance(dataset, TextDataSet):
         raise UserError(
             f"{folder}: is a data set of texts, --until-halfwidth is about images; leave it out"
@@ -106,6 +109,7 @@ def evaluate(
         shard=shard,
         questions=dataset.questions,
         resize=resize,
+        reader=asked.reader,
         cell=asked.cell if isinstance(asked, GridTask) and adapter.wants_images else None,
         effective_cell=checked.effective_cells,
         prices=_prices(adapter, checked, prices, needed=max_cost is not None),
@@ -140,21 +144,34 @@ def evaluate(
 
 
 def open_asked(
-    folder: Path | str, task: str = GridTask.name, resize: tuple[int, int] | None = None
+    folder: Path | str,
+    task: str = GridTask.name,
+    resize: tuple[int, int] | None = None,
+    reader: Asked | None = None,
 ) -> tuple[DataSet | TextDataSet, DataTask]:
-    """A data set of whatever kind, and the task that asks its samples.
+    """A data set of whatever kind, and the task that asks its samples by this reader.
 
     Raises:
         UserError: no data set there; a task or a size that are about images, for one of texts.
     """
     if not TextDataSet.here(folder):
         dataset = DataSet.open(folder)
+        if reader is not None:
+            return dataset, _with_reader(reader, task, dataset, resize)
         return dataset, open_task(task, dataset, resize)
     if task != GridTask.name or resize is not None:
         option = "--resize" if resize is not None else "--task"
         raise UserError(f"{folder}: is a data set of texts; leave out {option}")
     texts = TextDataSet.open(folder)
-    return texts, texts
+    return texts, texts if reader is None else _with_reader(reader, task, texts, None)
+
+
+def _with_reader(
+    reader: Asked, task: str, dataset: DataSet | TextDataSet, resize: tuple[int, int] | None
+) -> DataTask:
+    from mmneedle.retrieval.opening import open_reader  # not for every run
+
+    return open_reader(reader, task, dataset, resize)
 
 
 def _check_rule(halfwidth: float | None, *, batch: bool, shard: tuple[int, int]) -> None:
@@ -191,10 +208,20 @@ def _inspect(
     if not (force or isinstance(task, TextDataSet)):
         checked.check()
     doubt = _tiny_doubt(adapter.model, task.dataset) if isinstance(task, GridTask) else None
-    for line in filter(None, (checked.warning(), checked.advice(), doubt)):
+    for line in filter(None, (checked.warning(), checked.advice(), doubt, _confession(task))):
         if not quiet:
             print(f"mmneedle: {line}", file=sys.stderr)
     return checked
+
+
+def _confession(task: DataTask) -> str | None:
+    """One line where a retriever knows more of an image than the model sees."""
+    if task.reader is None or task.reader.captions is None:
+        return None
+    return (
+        f"cells are chosen by their {task.reader.captions} captions, which the model never sees: "
+        "the figures are those of a model with an index of such captions"
+    )
 
 
 def _tiny_doubt(model: str, dataset: DataSet) -> str | None:

@@ -75,6 +75,11 @@ class Outcomes(msgspec.Struct, frozen=True):
     truth: NDArray[np.int16]
     """Image, row, column from 1 of each needle; NOWHERE thrice: not there; (n, K, 3)."""
     marks: dict[Scorer, Marks]
+    share: NDArray[np.float32]
+    """Of the haystack that was sent, 0..1."""
+    found: NDArray[np.int8]
+    """Of each needle: 1 it was among what a retriever chose, 0 not; UNDEFINED: nothing was chosen;
+    (n, K)."""
     place: NDArray[np.int64]
     """Offset of the sample's line in its file; -1: never tried."""
     part: NDArray[np.int16]
@@ -146,6 +151,8 @@ class Columns:
             "input_tokens": np.full(n, np.nan, np.float64),
             "length": np.zeros(n, np.int64),
             "truth": np.full((n, k, 3), NOWHERE, np.int16),
+            "share": np.ones(n, np.float32),
+            "found": np.full((n, k), UNDEFINED, np.int8),
             "place": np.full(n, -1, np.int64),
             "part": np.zeros(n, np.int16),
         }
@@ -182,8 +189,15 @@ class Columns:
             if value is not None:
                 self.columns[name][row] = value
         self.columns["truth"][row] = list(map(_cell, record.truth))
+        reading = record.reading or None
+        if reading is not None:
+            self.columns["share"][row] = reading.share
+            self.columns["found"][row] = [
+                UNDEFINED if at is None else found
+                for at, found in zip(record.truth, reading.found, strict=True)
+            ]
         for scorer, marks in self.marks.items():
-            verdict = score(self.setting, record.truth, response, scorer)
+            verdict = score(self.setting, record.truth, response, scorer, reading)
             if verdict is not None:
                 _mark(marks, row, verdict)
 

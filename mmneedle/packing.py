@@ -96,6 +96,7 @@ class Packer:
             expected=getattr(sample, "expected", msgspec.UNSET),
             ambiguity=sample.ambiguity,
             hard=sample.hard,
+            reading=request.reading or msgspec.UNSET,
             attempt=self.table.attempts(setting.name, index) + 1,
             at=now(),
             request_sha256=request_digest(request) if self.adapter.wants_images else None,

@@ -40,7 +40,7 @@ class View(msgspec.Struct, frozen=True):
     @property
     def sent(self) -> tuple[int, int]:
         """Width and height in pixels of a cell as it is sent."""
-        shape = self.setting
+        shape = self.needs.sent
         if not isinstance(shape, Setting):
             return 0, 0
         return self.needs.width // shape.cols, self.needs.height // shape.rows
@@ -138,7 +138,7 @@ def preflight(
     for one in needs:
         sight = _sight(one, limits, detail, see)
         fault = violations(limits, one, sight, int(fingerprint.get("max_tokens") or 0), detail)
-        shape = one.setting
+        shape = one.sent
         cell = None
         if isinstance(shape, Setting) and one.images:
             cell = effective_cell(shape, sight)

@@ -36,6 +36,8 @@ from mmneedle.types import (
     RETRYABLE,
     AnySetting,
     Location,
+    Reader,
+    Reading,
     Request,
     Response,
     Status,
@@ -96,6 +98,8 @@ class RunHeader(msgspec.Struct, kw_only=True):
     """Questions a haystack: samples gQ … gQ+Q-1 of a setting share haystack g."""
     resize: tuple[int, int] | None = None
     """Width and height in pixels that cells are shrunk to before sending; None: sent as built."""
+    reader: Reader | None = None
+    """How much of a haystack the model reads; None: all of it."""
     cell: tuple[int, int] | None = None
     """Width and height of a cell as it is sent; None: the model looks at no images."""
     effective_cell: dict[str, tuple[int, int] | None] = {}
@@ -125,6 +129,11 @@ class RunHeader(msgspec.Struct, kw_only=True):
             raise ValueError(f"shard {self.shard[0]} of {self.shard[1]}")
         if self.questions < 1:
             raise ValueError(f"{self.questions} questions a haystack")
+
+    @property
+    def called(self) -> str:
+        """The model, and how it reads where that is not everything: what tables call the run."""
+        return self.model if self.reader is None else f"{self.model}, {self.reader.label}"
 
     @property
     def textual(self) -> bool:
@@ -172,6 +181,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """The sample's; so that scores can be read with and without doubtful samples."""
     hard: bool = False
     """Whether the sample is a hard negative."""
+    reading: Reading | msgspec.UnsetType = msgspec.UNSET
+    """What of the haystack was sent, where it was not all of it."""
     attempt: int
     """From 1; a later command that goes on with the run begins anew."""
     at: str
@@ -440,6 +451,7 @@ def _differences(old: RunHeader, new: RunHeader) -> Iterator[tuple[str, str]]:
         "task": lambda value: f"the task {value}",
         "dataset_fingerprint": lambda value: f"a data set with the fingerprint {value[:16]}",
         "resize": lambda value: f"--resize {pixels(value)}" if value else "not resized",
+        "reader": lambda value: f"--reader {value.label}" if value else "--reader long",
         "shard": lambda value: "whole" if value == (1, 1) else "--shard {}/{}".format(*value),
     }
     for field, say in ways.items():
@@ -598,6 +610,7 @@ def _family(run: Run) -> bytes:
         header.task,
         header.dataset_fingerprint,
         header.resize,
+        header.reader,
         adapter,
     )
     return msgspec.json.encode((*identity, header.shard[1]), order="deterministic")

@@ -318,6 +318,7 @@ class Evaluation:
                 expected=getattr(sample, "expected", msgspec.UNSET),
                 ambiguity=sample.ambiguity,
                 hard=sample.hard,
+                reading=request.reading or msgspec.UNSET,
                 attempt=attempt,
                 at=now(),
                 request_sha256=await _result(digest) if digest else None,

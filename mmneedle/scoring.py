@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from mmneedle.answers import is_refusal, read_paper, read_robust
+from mmneedle.answers import PaperAnswer, is_refusal, read_paper, read_robust
 from mmneedle.costs import Spending
 from mmneedle.reading import UNPARSED
 from mmneedle.runlog import Run, Stop
@@ -22,6 +22,7 @@ from mmneedle.types import (
     Answer,
     ErrorKind,
     Location,
+    Reading,
     Response,
     Setting,
     parse_sample_id,
@@ -63,7 +64,13 @@ class Score(msgspec.Struct, frozen=True):
     all_exact: tuple[int, int] | None = None
 
 
-def score(setting: Setting, truth: Truth, response: Response, scorer: str) -> Score | None:
+def score(
+    setting: Setting,
+    truth: Truth,
+    response: Response,
+    scorer: str,
+    reading: Reading | None = None,
+) -> Score | None:
     """Score one response; None where there is no answer to score.
 
     That is so where infrastructure failed or the request was rejected, and for `paper` also where
@@ -76,20 +83,28 @@ def score(setting: Setting, truth: Truth, response: Response, scorer: str) -> Sc
     "1, 2, 10".) A cell that the haystack lacks still says that the needle is there, and its image
     may be right.
 
+    With a `reading` that has a small haystack of its own, the text is read as an answer to that
+    one, and what it names is the cell that was put there.
+
     Raises ValueError on a scorer that is not in SCORERS.
     """
     if scorer not in SCORERS:
         raise ValueError(f"no scorer {scorer!r}; there are {', '.join(SCORERS)}")
     if response.status not in ANSWERED:
         return None
-    return (_paper if scorer == "paper" else _robust)(setting, truth, response)
+    how = _paper if scorer == "paper" else _robust
+    return how(setting, truth, response, reading if reading and reading.grid else None)
 
 
-def _robust(setting: Setting, truth: Truth, response: Response) -> Score:
-    if response.status == "ok":
+def _robust(
+    setting: Setting, truth: Truth, response: Response, small: Reading | None = None
+) -> Score:
+    if response.status != "ok":
+        answers: tuple[Answer, ...] = (UNPARSED,) * setting.needles
+    elif small is None:
         answers = _read(response.text, setting)
     else:
-        answers = (UNPARSED,) * setting.needles
+        answers = _placed(_read(response.text, small.setting(setting)), setting, small)
     kinds = _kinds(setting, truth, answers, response)
     if truth[0] is None:
         return Score(all(a.kind == "absent" for a in answers), None, None, answers, kinds)
@@ -110,10 +125,24 @@ def _read(text: str | None, setting: Setting) -> tuple[Answer, ...]:
     return (_read_short if text is None or len(text) <= 100 else read_robust)(text, setting)
 
 
-def _paper(setting: Setting, truth: Truth, response: Response) -> Score | None:
+def _placed(answers: tuple[Answer, ...], setting: Setting, small: Reading) -> tuple[Answer, ...]:
+    """Answers about a small haystack, with the cells of the whole one that were put there."""
+    return tuple(
+        answer
+        if answer.location is None
+        else Answer("found", small.place(setting, answer.location))
+        for answer in answers
+    )
+
+
+def _paper(
+    setting: Setting, truth: Truth, response: Response, small: Reading | None = None
+) -> Score | None:
     said = read_paper(response.text, setting)
     if said is None:
         return None
+    if small is not None:
+        said = _placed_texts(said, setting, small)
     answers = said.answers(setting)
     kinds = _kinds(setting, truth, answers, response)
     if truth[0] is None:
@@ -131,6 +160,21 @@ def _paper(setting: Setting, truth: Truth, response: Response) -> Score | None:
         kinds,
         **_several(setting, images, cells),
     )
+
+
+def _placed_texts(said: PaperAnswer, setting: Setting, small: Reading) -> PaperAnswer:
+    """The same for string equality: the strings that name a small cell become the whole one's.
+
+    All other strings but "-1" become ones that equal nothing.
+    """
+    rows, cols = small.grid or (0, 0)
+    cells = {
+        str(at): str(small.place(setting, at))
+        for at in (Location(1, r, c) for r in range(1, rows + 1) for c in range(1, cols + 1))
+    }
+    kept = ("-1", "-1, -1, -1")
+    parts = tuple(part if part in kept else cells.get(part, "no cell") for part in said.parts)
+    return PaperAnswer("; ".join(parts), parts, said.refused)
 
 
 def _several(setting: Setting, images: Sequence[bool], cells: Sequence[bool]) -> dict[str, Any]:
@@ -242,11 +286,16 @@ class Tally:
         self._counts: dict[tuple[Setting, bool], dict[Scorer, _Counts]] = {}
 
     def add(
-        self, setting: Setting, truth: Truth, response: Response, haystack: int | None = None
+        self,
+        setting: Setting,
+        truth: Truth,
+        response: Response,
+        haystack: int | None = None,
+        reading: Reading | None = None,
     ) -> None:
         """Count one sample's response; `haystack` is the number of one that samples share."""
         for scorer, counts in self._of(setting, truth[0] is not None).items():
-            counts.add(setting, truth, response, scorer, haystack)
+            counts.add(setting, truth, response, scorer, haystack, reading)
 
     def rows(
         self,
@@ -308,10 +357,11 @@ class _Counts:
         response: Response,
         scorer: Scorer,
         haystack: int | None,
+        reading: Reading | None = None,
     ) -> None:
         self.seen += 1
         self.statuses[response.status] += 1
-        scored = score(setting, truth, response, scorer)
+        scored = score(setting, truth, response, scorer, reading)
         if scored is None:
             return
         self.answered += 1
@@ -402,14 +452,20 @@ def score_run(run: Run, scorers: Iterable[str] = SCORERS) -> list[Row]:
     tally = Tally(scorers)
     for record in run.outcomes():
         setting, index = parse_sample_id(record.sample)
-        tally.add(setting, record.truth, record.response, run.header.haystack(index))
+        tally.add(
+            setting,
+            record.truth,
+            record.response,
+            run.header.haystack(index),
+            record.reading or None,
+        )
     asked = {
         (setting, positive): run.header.asked(setting, positive)
         for setting in map(Setting.parse, run.header.plan)
         for positive in (True, False)
     }
     stopped = run.header.stopped
-    rows = tally.rows(run.header.model, run.header.task, asked, stopped)
+    rows = tally.rows(run.header.called, run.header.task, asked, stopped)
     for row in rows:
         if row.setting.name in stopped:
             start, stop = run.header.plan[row.setting.name]

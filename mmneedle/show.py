@@ -7,10 +7,11 @@ import msgspec
 
 from mmneedle.errors import UserError
 from mmneedle.files import refuse_strangers
+from mmneedle.retrieval.asked import Asked
 from mmneedle.stitching.dataset import DataSet
 from mmneedle.tasks import open_task
 from mmneedle.tasks.grid import GridTask
-from mmneedle.types import Location, Sample
+from mmneedle.types import DataTask, Location, Reading, Sample
 
 
 def list_samples(dataset: DataSet, out: TextIO) -> None:
@@ -79,15 +80,38 @@ def sample_json(sample: Sample) -> dict[str, Any]:
 
 
 def sample_text(
-    dataset: DataSet, name: str, *, as_json: bool = False, task: str = GridTask.name
+    dataset: DataSet,
+    name: str,
+    *,
+    as_json: bool = False,
+    task: str = GridTask.name,
+    reader: Asked | None = None,
 ) -> str:
     """One sample for the terminal: the prompt and the truth, or all of it as JSON."""
     sample = dataset.sample(name)
     if as_json:
         return msgspec.json.format(msgspec.json.encode(sample_json(sample)), indent=2).decode()
-    request = open_task(task, dataset).request(sample, with_images=False)
+    request = _open(task, dataset, None, reader).request(sample, with_images=False)
     truth = "; ".join("-1" if at is None else str(at) for at in sample.truth)
-    return f"{request.prompt}\n\nright answer: {truth}"
+    lines = [request.prompt, "", f"right answer: {truth}"]
+    if request.reading is not None:
+        lines.append(reading_text(request.reading))
+        if request.reading.grid is not None:  # answers are about the small haystack
+            small = "; ".join("-1" if at is None else str(at) for at in request.sample.truth)
+            lines[-2] = f"right answer to what is sent: {small} (in the haystack: {truth})"
+    return "\n".join(lines)
+
+
+def reading_text(reading: Reading) -> str:
+    """What a retriever chose, in a line."""
+    units = ", ".join(str(unit + 1) for unit in reading.units)
+    there = [
+        "read" if found else "not read"
+        for found, holds in zip(reading.found, reading.holds, strict=True)
+        if holds
+    ]
+    needles = f"; what is asked for: {', '.join(there)}" if there else ""
+    return f"read: units {units} of {reading.of} ({100 * reading.share:.3g} %){needles}"
 
 
 def write_sample(
@@ -96,6 +120,7 @@ def write_sample(
     out: Path,
     resize: tuple[int, int] | None = None,
     task: str = GridTask.name,
+    reader: Asked | None = None,
 ) -> None:
     """Write image_1.jpg …, prompt.txt exactly as `task` would send them, and sample.json.
 
@@ -105,7 +130,7 @@ def write_sample(
         UserError: no such sample, or `out` holds other files.
     """
     sample = dataset.sample(name)
-    request = open_task(task, dataset, resize).request(sample)
+    request = _open(task, dataset, resize, reader).request(sample)
     files = {f"image_{i}.jpg": image for i, image in enumerate(request.images, 1)}
     files["prompt.txt"] = request.prompt.encode()
     files["sample.json"] = sample_text(dataset, name, as_json=True).encode() + b"\n"
@@ -114,6 +139,16 @@ def write_sample(
     out.mkdir(parents=True, exist_ok=True)
     for file, content in files.items():
         (out / file).write_bytes(content)
+
+
+def _open(
+    task: str, dataset: DataSet, resize: tuple[int, int] | None, reader: Asked | None
+) -> DataTask:
+    if reader is None:
+        return open_task(task, dataset, resize)
+    from mmneedle.retrieval.opening import open_reader
+
+    return open_reader(reader, task, dataset, resize)
 
 
 def _entry(sample: Sample) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Watch:
         """Take in an answer that is on disk; other attempts say nothing yet."""
         setting, index = parse_sample_id(record.sample)
         prefix = self._prefixes.get(setting.name)
-        found = score(setting, record.truth, record.response, "robust")
+        found = score(setting, record.truth, record.response, "robust", record.reading or None)
         if prefix is not None and found is not None:
             right = found.existence if record.truth[0] is None else found.exact
             prefix.set(index, _RIGHT if right else _WRONG)

@@ -11,10 +11,12 @@ from mmneedle import arguments
 from mmneedle.errors import UserError
 
 if TYPE_CHECKING:
+    from mmneedle.retrieval.asked import Asked
     from mmneedle.runlog import Run
+    from mmneedle.texts.dataset import TextDataSet
     from mmneedle.texts.making import Maker
     from mmneedle.texts.scoring import TextRow
-    from mmneedle.types import TextSetting
+    from mmneedle.types import TextSample, TextSetting
 
 
 def build_text(
@@ -182,7 +184,14 @@ def _photos(
     return corpus.identity("captions by photo", text), text
 
 
-def shown(folder: Path, sample: str | None, out: Path | None, *, as_json: bool) -> bool:
+def shown(
+    folder: Path,
+    sample: str | None,
+    out: Path | None,
+    *,
+    as_json: bool,
+    reader: "Asked | None" = None,
+) -> bool:
     """`show` for a data set of texts; whether the folder holds one."""
     from mmneedle.texts.dataset import TextDataSet
 
@@ -197,7 +206,9 @@ def shown(folder: Path, sample: str | None, out: Path | None, *, as_json: bool) 
             count = dataset.count(setting)
             print(f"  {setting.name}: {count} samples, {setting.name}-000000 to {count - 1:06d}")
         return True
-    found = dataset.sample(sample)
+    found, read = dataset.sample(sample), ""
+    if reader is not None:
+        found, read = _read(dataset, found, reader)
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     elif out is not None:
@@ -207,8 +218,27 @@ def shown(folder: Path, sample: str | None, out: Path | None, *, as_json: bool) 
         print(out)
     else:
         answers = "; ".join(" | ".join(words) for words in found.expected)
-        print(f"{found.prompt}\n\nright answer: {answers}   ({found.tokens} tokens)")
+        print(f"{found.prompt}\n\nright answer: {answers}   ({found.tokens} tokens){read}")
     return True
+
+
+def _read(
+    dataset: "TextDataSet", sample: "TextSample", reader: "Asked"
+) -> "tuple[TextSample, str]":
+    """A sample with what a reader sends of it, and a line on what that is."""
+    import msgspec
+
+    from mmneedle.retrieval.opening import open_reader
+    from mmneedle.show import reading_text
+
+    request = open_reader(reader, dataset.name, dataset).request(sample)  # type: ignore[arg-type]
+    assert request.reading is not None
+    kept = msgspec.structs.replace(
+        request.sample,
+        expected=sample.expected,
+        details={"reading": msgspec.to_builtins(request.reading)},
+    )
+    return kept, "\n" + reading_text(request.reading)  # type: ignore[return-value]
 
 
 def score(runs: "Sequence[Run]", scorer: str | None, *, as_json: bool) -> None:

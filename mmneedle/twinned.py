@@ -162,7 +162,7 @@ def twinned(runs: Sequence[Run], metric: Metric = "exact", scorer: Scorer = "rob
             "run the same settings and --limit"
         )
     return Twinned(
-        model=runs[0].header.model,
+        model=runs[0].header.called,
         dataset=runs[0].header.dataset_fingerprint,
         forms=forms,
         runs=tuple(str(run.folder) for run in runs),
@@ -203,10 +203,10 @@ def _in_order(runs: Sequence[Run]) -> list[Run]:
     ordered = [found[form] for form in FORMS if form in found]
     first = ordered[0]
     for other in ordered[1:]:
-        if other.header.model != first.header.model:
+        if other.header.called != first.header.called:
             raise UserError(
                 f"{first.folder} and {other.folder} are of different models "
-                f"({first.header.model} and {other.header.model}): twins compare one model's forms"
+                f"({first.header.called} and {other.header.called}): twins compare forms of one"
             )
     for one, other in combinations(ordered, 2):
         reason = why_not(one.header, other.header)

@@ -81,6 +81,11 @@ class Setting(msgspec.Struct, frozen=True, order=True):
         return self.images * self.rows * self.cols
 
     @property
+    def grid_cells(self) -> int:
+        """Cells of one image."""
+        return self.rows * self.cols
+
+    @property
     def name(self) -> str:
         """The setting in sample ids and file names, such as n10-g8x8-k1."""
         return f"n{self.images}-g{self.rows}x{self.cols}-k{self.needles}"
@@ -219,7 +224,13 @@ class TextSample(msgspec.Struct, frozen=True):
     haystack_number: int | None = None
     """As a `Sample` has it."""
     details: dict[str, Any] = {}
-    """Where the needles stand and what else the task knows, for `show`."""
+    """Where the needles stand and what else the task knows, for `show` and for readers:
+
+    haystack: [start, stop) of it in the prompt, in characters
+    units: what it is made of (`retrieval.chunks.JOINTS`); without it, of running text
+    needles: the words that state each answer, where the haystack has any
+    counts: where the answer is what stands most often, so that no single place holds it
+    """
 
     # What a log's line says of every sample, and texts do not have.
     truth: tuple[Location | None, ...] = ()
@@ -230,14 +241,84 @@ class TextSample(msgspec.Struct, frozen=True):
 AnySample = Sample | TextSample
 
 
+class Reader(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a haystack comes before the model, where not all of it does: part of a run's identity.
+
+    A retriever ranks the haystack's units (cells, chunks, pairs, documents) by the question, and
+    the model reads the best ones in the order in which they stand.
+    """
+
+    k: int
+    """How many units are read; all where there are fewer."""
+    retriever: str = "bm25"
+    """bm25, embed (sentence embeddings) or clip (of photos)."""
+    captions: str | None = None
+    """Of a haystack of cells, which caption of each the retriever reads: literal, paraphrase."""
+    chunk: tuple[int, int] | None = None
+    """Of running text: tokens of a chunk, and how many it shares with the next."""
+    model: str | None = None
+    """The name of the retriever's model, where it has one."""
+    weights: str | None = None
+    """Its SHA-256."""
+    engine: str = ""
+    """The library that ranks, with its version."""
+
+    @property
+    def label(self) -> str:
+        """As rows of tables have it: "retrieve:8 bm25"."""
+        named = f"{self.retriever}:{self.model}" if self.model else self.retriever
+        parts = [f"retrieve:{self.k} {named}"]
+        if self.captions:
+            parts.append(f"{self.captions} captions")
+        if self.chunk and self.chunk != (600, 100):
+            parts.append("chunks {}:{}".format(*self.chunk))
+        return ", ".join(parts)
+
+
+class Reading(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What of a haystack a request holds; with it an answer can be scored without the data set."""
+
+    units: tuple[int, ...]
+    """Those that are read, from 0, ascending."""
+    of: int
+    """Units that the haystack has."""
+    share: float
+    """Of the haystack that is read, 0..1: characters of text, cells of images."""
+    holds: tuple[tuple[int, ...], ...] = ()
+    """Of each needle: the units that hold it; none for one that is nowhere."""
+    found: tuple[bool, ...] = ()
+    """Of each needle: whether what is read holds it."""
+    grid: tuple[int, int] | None = None
+    """Rows and columns of the one image that the cells were stitched into: answers name its
+    cells. None: places are those of the whole haystack."""
+
+    def setting(self, whole: Setting) -> Setting:
+        """What answers are about: the small haystack where there is one."""
+        return whole if self.grid is None else Setting(1, *self.grid, whole.needles)
+
+    def place(self, whole: Setting, said: Location) -> Location:
+        """The cell of the whole haystack that an answer names; (0, 0, 0) where it has none."""
+        if self.grid is None:
+            return said
+        rows, cols = self.grid
+        if not (said.image == 1 and 1 <= said.row <= rows and 1 <= said.column <= cols):
+            return Location(0, 0, 0)
+        image, cell = divmod(self.units[(said.row - 1) * cols + said.column - 1], whole.grid_cells)
+        row, column = divmod(cell, whole.cols)
+        return Location(image + 1, row + 1, column + 1)
+
+
 class Request(msgspec.Struct, frozen=True):
     """What a model is sent: the images in order, then one text."""
 
     sample: AnySample
-    """The question with its truth. Baselines may look; real adapters must not."""
+    """The question with its truth, of what is sent alone: baselines may look; real adapters must
+    not."""
     prompt: str
     images: tuple[bytes, ...]
     """JPEG files in order; empty for adapters that set `wants_images` to False."""
+    reading: Reading | None = None
+    """What of the haystack this is; None: all of it."""
 
 
 class Task(Protocol):
@@ -257,6 +338,8 @@ class DataTask(Task, Protocol):
     """A task of a data set on disk, which can say what its requests are like."""
 
     has_images: bool
+    reader: Reader | None
+    """How much of a haystack its requests hold; None: all of it."""
 
     def needs(self, setting: Any, start: int, stop: int) -> "Needs":
         """What requests for samples start … stop-1 of a setting ask of a model."""
@@ -342,11 +425,18 @@ class Needs(msgspec.Struct, frozen=True):
     """The longest text."""
     image_bytes: int
     """Of all images of a request together."""
+    small: Setting | None = None
+    """The shape that is sent, where only some cells of the haystack are."""
+
+    @property
+    def sent(self) -> AnySetting:
+        """The shape that is sent."""
+        return self.small or self.setting
 
     @property
     def images(self) -> int:
         """Images a request."""
-        return self.setting.images if isinstance(self.setting, Setting) and self.width else 0
+        return self.sent.images if isinstance(self.sent, Setting) and self.width else 0
 
 
 class Adapter(Protocol):

@@ -299,12 +299,14 @@ def fake_run(setting, texts, plan, statuses=None, questions=1, usage=None):
         SimpleNamespace(
             sample=sample_id(setting, index),
             truth=HERE if index % 2 == 0 else GONE,
+            reading=None,
             response=Response((statuses or {}).get(index, "ok"), text, usage=usage),
         )
         for index, text in texts.items()
     ]
     header = SimpleNamespace(
         model="baseline/fake",
+        called="baseline/fake",
         task="grid",
         plan=plan,
         dataset_fingerprint="c0ffee",

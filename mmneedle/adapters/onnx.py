@@ -105,7 +105,7 @@ class OnnxAdapter:
 
     def see(self, needs: Needs) -> Sight:
         """Every cell is made 56 x 56 pixels, which is one token; a smaller one gains nothing."""
-        setting = needs.setting
+        setting = needs.sent
         if not isinstance(setting, Setting):
             return Sight(None, None, 0)
         width, height = CELL * setting.cols, CELL * setting.rows

@@ -167,7 +167,7 @@ def findings(run: Run) -> dict[Setting, Findings]:
         if of_setting is None:
             of_setting = found[setting] = Findings.empty(setting)
         truth = tuple(record.truth)
-        scores = _scores(setting, truth, record.response)
+        scores = _scores(setting, truth, record)
         if "robust" in scores:
             of_setting.count(truth, scores["robust"], run.header.haystack(index))
         of_setting.keep(_example(index, record, truth, scores))
@@ -175,9 +175,12 @@ def findings(run: Run) -> dict[Setting, Findings]:
 
 
 def _scores(
-    setting: Setting, truth: tuple[Location | None, ...], response: Response
+    setting: Setting, truth: tuple[Location | None, ...], record: Record
 ) -> dict[str, scoring.Score]:
-    scores = {name: scoring.score(setting, truth, response, name) for name in ("robust", "paper")}
+    response, reading = record.response, record.reading or None
+    scores = {
+        name: scoring.score(setting, truth, response, name, reading) for name in ("robust", "paper")
+    }
     return {name: score for name, score in scores.items() if score is not None}
 
 

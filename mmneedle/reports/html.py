@@ -185,7 +185,7 @@ def _title(runs: Sequence[Run]) -> str:
     if len(models) > 1:
         many_runs = f"{len(runs)} runs of " if len(runs) > len(models) else ""
         return f"{many_runs}{len(models)} models compared"
-    return models[0] if len(runs) == 1 else f"{len(runs)} runs of {models[0]}"
+    return runs[0].header.called if len(runs) == 1 else f"{len(runs)} runs of {models[0]}"
 
 
 def _lead(runs: Sequence[Run], board: Leaderboard) -> str:
@@ -304,7 +304,7 @@ def _sections(
     album = Album(PICTURE_BYTES, blocks)
     sections = []
     names = run_names(runs)
-    shown = labels((run.header.model, name) for run, name in zip(runs, names, strict=True))
+    shown = labels((run.header.called, name) for run, name in zip(runs, names, strict=True))
     named = zip(runs, names, found, hallucinations(runs), strict=True)
     for number, (run, name, settings, habits) in enumerate(named, 1):
         entries = [entry for entry in board.entries if entry.run == name]
@@ -313,7 +313,7 @@ def _sections(
             {
                 "id": f"run-{number}",
                 "name": name,
-                "label": shown[run.header.model, name],
+                "label": shown[run.header.called, name],
                 "facts": list(_facts(run, name, entries)),
                 "adapter": _pretty(run.header.adapter),
                 "missing_dataset": missing,
@@ -340,7 +340,7 @@ def _facts(run: Run, name: str, entries: Sequence[Entry]) -> Iterator[tuple[str,
     counted = [entry for entry in entries if entry.scorer == SCORERS[0]]
     asked = sum(entry.n for entry in counted)
     answered = sum(entry.answered or 0 for entry in counted)
-    yield "Model", header.model
+    yield "Model", header.called
     yield "Task", header.task
     yield "Run", name
     yield "Begun", str(header.created)

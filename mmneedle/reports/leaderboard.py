@@ -181,7 +181,7 @@ def _apart(runs: Sequence[Run], names: Sequence[str], entries: Sequence[Entry]) 
     if len(pairs) < 2:
         return []
     kept = [run for run, _ in pairs]
-    called = labels((run.header.model, name) for run, name in pairs)
-    named = [called[run.header.model, name] for run, name in pairs]
+    called = labels((run.header.called, name) for run, name in pairs)
+    named = [called[run.header.called, name] for run, name in pairs]
     settings = {entry.setting for entry in entries if entry.run is not None}
     return reasons(kept, named, settings, find_recipes(kept))

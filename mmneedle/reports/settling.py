@@ -21,7 +21,7 @@ NAMES = ("run", "model", "setting", "sample", "n", "mean", "stderr")
 def of_runs(runs: Sequence[Run], measure: Measure, scorer: Scorer) -> Found:
     """The curves of all settings of these runs."""
     return [
-        (name, run.header.model, one)
+        (name, run.header.called, one)
         for name, run in zip(run_names(runs), runs, strict=True)
         for one in curves(outcomes(run), measure, scorer)
     ]

@@ -51,7 +51,7 @@ def twins_among(runs: Sequence[Run]) -> list[Twinned]:
     for run in runs:
         header = run.header
         if header.task in FORM_OF:
-            key = header.model, header.dataset_fingerprint
+            key = header.called, header.dataset_fingerprint
             groups.setdefault(key, {}).setdefault(FORM_OF[header.task], []).append(run)
     found = []
     for forms in groups.values():

@@ -19,7 +19,7 @@ class Versus:
         """Compare runs. Raises UserError where two of them cannot be compared."""
         self.runs, self.measure, self.scorer = runs, measure, scorer
         self.board: Board = compare_runs(runs, measure, scorer)
-        keys = [(run.header.model, name) for run, name in zip(runs, run_names(runs), strict=True)]
+        keys = [(run.header.called, name) for run, name in zip(runs, run_names(runs), strict=True)]
         named = labels(keys)
         self.names = [named[key] for key in keys]
         self.notes = differences(self.names, runs)
@@ -33,7 +33,7 @@ class Versus:
             "runs": [
                 {
                     "name": name,
-                    "model": run.header.model,
+                    "model": run.header.called,
                     "run": str(run.folder),
                     "rank_best": rank.best,
                     "rank_worst": rank.worst,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from mmneedle.data import open_source
 from mmneedle.errors import UserError
 from mmneedle.reports.words import short
+from mmneedle.retrieval.opening import again, open_again
 from mmneedle.runlog import Record, RunHeader, request_digest
 from mmneedle.stitching.dataset import DataSet, Manifest, write_photos
 from mmneedle.stitching.samples import SampleMaker
@@ -70,6 +71,8 @@ class Truths(NamedTuple):
         with tempfile.TemporaryDirectory(prefix="mmneedle-") as folder:
             try:
                 dataset = self.dataset or self._built(Path(folder), header.task, chosen)
+                if header.reader is not None:
+                    return list(_reread(header, dataset, chosen))
                 task = open_task(header.task, dataset, header.resize)
             except UserError as error:
                 raise ValueError(str(error)) from None
@@ -87,6 +90,18 @@ class Truths(NamedTuple):
                 raise ValueError(f"{len(used):,} cells of {size} px are too many")
             build_store(folder / "tiles", self.source, used, tiles, workers=1)
         return DataSet(folder, self.manifest)
+
+
+def _reread(
+    header: RunHeader, dataset: DataSet, chosen: Iterable[tuple[Record, Sample]]
+) -> Iterator[tuple[Record, str]]:
+    """Hashes of requests that hold what the records say was read."""
+    assert header.reader is not None
+    task = open_again(header.reader, header.task, dataset, header.resize)
+    for record, sample in chosen:
+        if not record.reading:
+            raise UserError(f"{record.sample}: does not say what of its haystack was read")
+        yield record, request_digest(again(task, sample, record.reading))
 
 
 def _spread(header: RunHeader, records: Iterable[Record]) -> Iterator[Record]:

@@ -4,7 +4,7 @@ from statistics import fmean
 
 from mmneedle.prompts import prompt
 from mmneedle.stitching.dataset import DataSet
-from mmneedle.types import Needs, Request, Sample, Setting
+from mmneedle.types import Needs, Reader, Request, Sample, Setting
 
 
 class GridTask:
@@ -12,6 +12,7 @@ class GridTask:
 
     name = "grid"
     has_images = True
+    reader: Reader | None = None
 
     def __init__(self, dataset: DataSet, resize: tuple[int, int] | None = None) -> None:
         """Make requests of a data set's samples.

@@ -75,15 +75,21 @@ class KeyValue:
         pairs = _PAIRS[kind](draw, setting.length)
         asked, others = pairs[: setting.needles], pairs[setting.needles :]
         items, places = _placed(asked, others, setting.depth / 1000)
-        prompt, question = self._prompt(setting, form, items, [key for key, _ in asked])
+        before, text, after = self._prompt(setting, form, items, [key for key, _ in asked])
+        prompt = f"{before}{text}{after}"
         return TextSample(
             id=sample_id(setting, index),
             setting=setting,
             prompt=prompt,
             expected=tuple((value,) for _, value in asked),
-            tokens=self._tokens(kind, prompt, question, len(items)),
+            tokens=self._tokens(kind, prompt, f"{before}{after}", len(items)),
             begin=f"The value of {asked[0][0]} is",
-            details={"items": places, "keys": [key for key, _ in asked]},
+            details={
+                "haystack": [len(before) + 1, len(before) + len(text) - 1],  # within the braces
+                "units": "entries" if kind == "dict" else "pairs",
+                "items": places,
+                "keys": [key for key, _ in asked],
+            },
         )
 
     def _prompt(
@@ -92,14 +98,14 @@ class KeyValue:
         form: Callable[[Sequence[Pair]], str],
         items: Sequence[Pair],
         keys: list[str],
-    ) -> tuple[str, str]:
-        """The prompt, and all of it that is no pair."""
+    ) -> tuple[str, str, str]:
+        """The prompt: what stands before the pairs, the pairs, what stands after them."""
         variant = _variant(setting)
         what = "Python dictionary" if variant == "dict" else "JSON object"
         question = _question(what, keys, template=variant == "dict")
         before = f"{question}\n\n" if variant in ("before", "both") else f"Here is a {what}.\n\n"
         after = "" if variant == "before" else f"\n\n{question}"
-        return f"{before}{form(items)}{after}", f"{before}{after}"
+        return before, form(items), after
 
     def _tokens(self, kind: str, prompt: str, around: str, pairs: int) -> int:
         """A prompt's tokens; of a long one by what a pair takes."""

@@ -136,6 +136,7 @@ class Latent:
             cut = self.materials.corpus.cut(start, length)
             text, starts = cut.insert(needles)
             details = {
+                "haystack": [len(_BEFORE), len(_BEFORE) + len(text)],
                 "needles": [words for _, words in needles],
                 "places": [len(_BEFORE) + at for at in starts],
                 "depths": [round(at / max(1, len(text)), 4) for at in starts],

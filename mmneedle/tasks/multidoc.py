@@ -115,7 +115,12 @@ class MultiDoc:
             expected=(question.answers,),
             tokens=self._tokens(prompt, chosen, asked),
             begin="The answer is",
-            details={"gold": place + 1, "places": [len(_BEFORE) + starts[place]]},
+            details={
+                "haystack": [len(_BEFORE), len(_BEFORE) + len(text)],
+                "units": "documents",
+                "gold": place + 1,
+                "places": [len(_BEFORE) + starts[place]],
+            },
         )
 
     def _closed(self, setting: TextSetting, question: Question, index: int) -> TextSample:
@@ -128,6 +133,7 @@ class MultiDoc:
             expected=(question.answers,),
             tokens=self.materials.tokens.count(prompt),
             begin="The answer is",
+            details={"haystack": [len(prompt), len(prompt)]},
         )
 
     def _chosen(self, question: Question, count: int, index: int) -> list[int]:
@@ -151,7 +157,7 @@ class MultiDoc:
         if len(chosen) <= _COUNTED:
             return self.materials.tokens.count(prompt)
         around = self.materials.tokens.count(_BEFORE) + self.materials.tokens.count(asked)
-        return around + round(self._library.together(chosen))
+        return around + round(sum(map(self._library.tokens, chosen)))
 
 
 def _captions(materials: Materials) -> QuestionFile:

@@ -76,6 +76,7 @@ class Niah:
             cut = self.materials.corpus.cut(start, length)
             text, starts = cut.insert(needles)
             details = {
+                "haystack": [len(_BEFORE), len(_BEFORE) + len(text)],
                 "depths": [round(at / max(1, len(text)), 4) for at in starts],
                 "needles": [words for _, words in needles],
                 "places": [len(_BEFORE) + at for at in starts],

@@ -73,6 +73,7 @@ class Passkey:
             cut = noise.cut(index, length)
             text, (start,) = cut.insert([(depth, told)])
             details = {
+                "haystack": [len(_BEFORE), len(_BEFORE) + len(text)],
                 "needles": [told],
                 "places": [len(_BEFORE) + start],
                 "depths": [round(start / max(1, len(text)), 4)],

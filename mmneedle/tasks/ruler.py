@@ -169,7 +169,7 @@ class _Short(Fits):
 
     def wanted(self, library: Library, question: Question) -> bool:
         """See `Fits`."""
-        return library.together(question.gold) + 128 <= self.length
+        return sum(map(library.tokens, question.gold)) + 128 <= self.length
 
 
 def _variant(setting: TextSetting) -> str:

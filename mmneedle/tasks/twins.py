@@ -13,6 +13,7 @@ pays for it once.
 """
 
 import hashlib
+from collections.abc import Collection
 from functools import cached_property
 from statistics import fmean
 from typing import Literal, get_args
@@ -21,7 +22,7 @@ from mmneedle.errors import UserError
 from mmneedle.prompts import one_line, prompt
 from mmneedle.stitching.dataset import DataSet
 from mmneedle.stitching.samples import cell_of
-from mmneedle.types import Needs, Request, Sample, Setting
+from mmneedle.types import Needs, Reader, Request, Sample, Setting
 
 Grade = Literal["literal", "paraphrase"]
 GRADES: tuple[Grade, ...] = get_args(Grade)
@@ -33,6 +34,7 @@ class TwinTask:
     """Requests for the text twins of a data set's samples."""
 
     has_images = False
+    reader: Reader | None = None
 
     def __init__(self, dataset: DataSet, grade: Grade) -> None:
         """Make requests of a data set's samples.
@@ -87,18 +89,23 @@ class TwinTask:
                 shown[at] = self._other(needle.photo, asked)
         return shown
 
-    def text(self, sample: Sample) -> str:
-        """The haystack in words."""
+    def text(self, sample: Sample, only: Collection[int] | None = None) -> str:
+        """The haystack in words; with `only`, these of its cells alone, each at its place."""
         shape = sample.setting
-        cells = iter(self.cells(sample))
+        cells = self.cells(sample)
         lines = [INTRODUCTION]
-        for image in range(1, shape.images + 1):
-            lines += ["", f"Image {image}"]
-            lines += [
-                f"row {row}, column {column}: {next(cells)}"
-                for row in range(1, shape.rows + 1)
-                for column in range(1, shape.cols + 1)
+        for image in range(shape.images):
+            first = image * shape.grid_cells
+            shown = [
+                cell
+                for cell in range(first, first + shape.grid_cells)
+                if only is None or cell in only
             ]
+            if shown:
+                lines += ["", f"Image {image + 1}"]
+            for cell in shown:
+                row, column = divmod(cell - first, shape.cols)
+                lines.append(f"row {row + 1}, column {column + 1}: {cells[cell]}")
         return "\n".join(lines)
 
     def request(self, sample: Sample, *, with_images: bool = True) -> Request:

@@ -26,7 +26,15 @@ from mmneedle.files import locked, refuse_strangers, unwritable, write_whole
 from mmneedle.tasks.text import MAKERS, maker_of
 from mmneedle.texts.making import Maker, Materials
 from mmneedle.texts.tokens import Tokens, open_tokens
-from mmneedle.types import MOST_SAMPLES, Needs, Request, TextSample, TextSetting, split_sample_id
+from mmneedle.types import (
+    MOST_SAMPLES,
+    Needs,
+    Reader,
+    Request,
+    TextSample,
+    TextSetting,
+    split_sample_id,
+)
 
 _FORMAT = 1
 _MANIFEST, _CORPUS, _ENDS, _TOKENIZER = "text.json", "corpus.txt", "corpus.npy", "tokenizer.json"
@@ -70,6 +78,7 @@ class TextDataSet:
     """A data set of text samples, and the task that asks them."""
 
     has_images = False
+    reader: Reader | None = None
     questions = 1
 
     def __init__(self, folder: Path, manifest: TextManifest) -> None:

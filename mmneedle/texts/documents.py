@@ -16,7 +16,8 @@ class Library:
         self.file, self.documents, self._tokens = file, file.documents, tokens
         self._counts: dict[int, float] = {}
         self._normals: dict[int, str] = {}
-        self._headings: dict[int, float] = {}
+        self.heading = tokens.count(f"{document(10, '')}\n\n" * 2) / 2
+        """Tokens that a document takes besides its text."""
         self._order = Draw(seed, "questions").order(len(file.questions)).tolist()
         self._shuffled = Draw(seed, "documents").order(len(self.documents)).tolist()
 
@@ -83,28 +84,11 @@ class Library:
         return self._normals[at]
 
     def tokens(self, at: int) -> float:
-        """Of a document's text as it stands in a prompt, without the heading."""
+        """Of a document as it stands in a prompt."""
         if at not in self._counts:
             piece = f"{document(10, self.documents[at])}\n\n"
-            bare = f"{document(10, '')}\n\n"
-            count = self._tokens.count
-            self._counts[at] = (count(piece * 2) - count(bare * 2)) / 2  # less lost by rounding
+            self._counts[at] = self._tokens.count(piece * 2) / 2  # less lost by rounding
         return self._counts[at]
-
-    def heading(self, number: int) -> float:
-        """The tokens of a document's heading; some vocabularies have one for each digit."""
-        digits = len(str(number))
-        if digits not in self._headings:
-            step = max(1, 10**digits // 17)  # numbers of all kinds: 100 is no typical one
-            numbers = range(10 ** (digits - 1), 10**digits, step)
-            pieces = "".join(f"{document(number, '')}\n\n" for number in numbers)
-            self._headings[digits] = self._tokens.count(pieces) / len(numbers)
-        return self._headings[digits]
-
-    def together(self, documents: Sequence[int]) -> float:
-        """The tokens of documents that are numbered from 1, in any order."""
-        headings = sum(map(self.heading, range(1, len(documents) + 1)))
-        return headings + sum(map(self.tokens, documents))
 
 
 class Fits:
@@ -138,6 +122,8 @@ def asking(library: Library, question: Question, draw: Draw, pool: int) -> Plan:
         text, starts = joined([chosen[at] for at in order])
         gold = [order.index(at) for at in range(len(question.gold))]
         details = {
+            "haystack": [len(before), len(before) + len(text)],
+            "units": "documents",
             "documents": len(chosen),
             "gold": [at + 1 for at in gold],
             "places": [len(before) + starts[at] for at in gold],
@@ -155,18 +141,18 @@ def _filled(
     The last one is cut at a word's end.
     """
     texts = [library.documents[at] for at in question.gold]
-    tokens = library.together(question.gold)
+    tokens = sum(map(library.tokens, question.gold))
     for at in library.others(question, draw, pool):
-        heading = library.heading(len(texts) + 1)
-        left, size = room - tokens - heading, library.tokens(at)
+        left, size = room - tokens, library.tokens(at)
         if size > left:
-            if left >= _SHORTEST:
+            share = (left - library.heading) / (size - library.heading)
+            if left - library.heading >= _SHORTEST:
                 text = library.documents[at]
-                texts.append(text[: int(len(text) * left / size)].rsplit(maxsplit=1)[0])
-                tokens += heading + left
+                texts.append(text[: int(len(text) * share)].rsplit(maxsplit=1)[0])
+                tokens += left
             break
         texts.append(library.documents[at])
-        tokens += heading + size
+        tokens += size
     return texts, round(tokens)
 
 

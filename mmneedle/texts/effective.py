@@ -138,7 +138,7 @@ def points(runs: Iterable[Run]) -> dict[Group, list[Point]]:
         tallies: dict[str, Tally] = {}
         for name in run.header.plan:
             setting = TextSetting.parse(name)
-            group = found.setdefault((run.header.model, setting.task, setting.needles), {})
+            group = found.setdefault((run.header.called, setting.task, setting.needles), {})
             tally = tallies[name] = group.setdefault(setting.length, Tally())
             tally.asked += run.header.asked(name, True) + run.header.asked(name, False)
         for record in run.outcomes():

@@ -94,7 +94,10 @@ def common_words(vocabulary: Vocabulary, draw: Draw, length: int) -> Plan:
 
     def build(room: int) -> Built:
         made = numbered_list(vocabulary, words, often, room, Draw(seed, room))
-        details = {"counts": dict(list(made.counts.items())[: COMMON + 1])}
+        details = {
+            "haystack": [len(before), len(before) + len(made.text)],
+            "counts": dict(list(made.counts.items())[: COMMON + 1]),
+        }
         return f"{before}{made.text}\n\n{question}", made.tokens, details
 
     expected = tuple((word,) for word in spelled(words[:COMMON]))
@@ -113,7 +116,10 @@ def frequent_words(vocabulary: Vocabulary, draw: Draw, length: int) -> Plan:
 
     def build(room: int) -> Built:
         made = coded_text(vocabulary, words, length, room, Draw(seed, room))
-        details = {"counts": dict(list(made.counts.items())[: FREQUENT + 2])}
+        details = {
+            "haystack": [len(before), len(before) + len(made.text)],
+            "counts": dict(list(made.counts.items())[: FREQUENT + 2]),
+        }
         return f"{before}{made.text}\n\n{question}", made.tokens, details
 
     expected = tuple((word,) for word in spelled(words[:FREQUENT]))

@@ -128,6 +128,7 @@ def _hidden(
         cut = corpus.cut(start, length)
         text, starts = cut.insert(list(zip(depths, needles, strict=True)))
         details = {
+            "haystack": [len(before), len(before) + len(text)],
             "needles": needles,
             "places": [len(before) + at for at in starts],
             "depths": [round(at / max(1, len(text)), 4) for at in starts],

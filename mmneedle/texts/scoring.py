@@ -141,7 +141,7 @@ class _Counts:
         if asked > seen:
             statuses["missing"] = asked - seen
         return TextRow(
-            model=run.header.model,
+            model=run.header.called,
             task=setting.task,
             length=setting.length,
             depth=None if setting.depth < 0 else setting.depth / 1000,

@@ -115,7 +115,7 @@ class Pages:
                 return {
                     "key": volume.key,
                     "name": volume.name,
-                    "model": header.model,
+                    "model": header.called,
                     "task": None if header.task == GridTask.name else header.task,
                     "book": book and {"key": book.key, "name": book.name},
                     "dataset": header.dataset_fingerprint,
@@ -137,7 +137,7 @@ class Pages:
             return self._render(
                 "run.html.j2",
                 query=query,
-                title=header.model,
+                title=header.called,
                 header=header,
                 volume=volume,
                 facts=_run_facts(volume),
@@ -335,7 +335,7 @@ def _volumes(items: list[Item]) -> list[Volume]:
 
 def _labels(volumes: Sequence[Volume]) -> list[str]:
     """Each run's model, and its folder where two have the same."""
-    models = [volume.run.header.model for volume in volumes]
+    models = [volume.run.header.called for volume in volumes]
     return [
         model if models.count(model) == 1 else f"{model} ({volume.name})"
         for model, volume in zip(models, volumes, strict=True)

@@ -110,7 +110,11 @@ def _full_answer(item: Volume, setting: Setting, number: int, letter: str) -> di
     response = record.response if record else None
     shown = []
     for scorer in SCORERS:
-        verdict = score(setting, record.truth, record.response, scorer) if record else None
+        verdict = (
+            score(setting, record.truth, record.response, scorer, record.reading or None)
+            if record
+            else None
+        )
         name = verdict_name(int(verdicts(table, scorer)[row]), tried)
         shown.append(
             {
@@ -141,7 +145,7 @@ def _full_answer(item: Volume, setting: Setting, number: int, letter: str) -> di
     return {
         "key": item.key,
         "letter": letter,
-        "model": item.run.header.model,
+        "model": item.run.header.called,
         "name": item.name,
         "kind": shown[0]["kind"],
         "status": response.status if response else None,

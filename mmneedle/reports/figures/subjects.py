@@ -74,13 +74,13 @@ def subjects(runs: Source | Iterable[Source], *, published: bool = False) -> lis
                 "cells; figures are about cells"
             )
     names = run_names(opened)
-    shown = labels(zip((run.header.model for run in opened), names, strict=True))
+    shown = labels(zip((run.header.called for run in opened), names, strict=True))
     tasks = {run.header.task for run in opened}
     done += [
         Subject(
-            label=shown[run.header.model, name]
+            label=shown[run.header.called, name]
             + (f" [{run.header.task}]" if len(tasks) > 1 else ""),
-            model=run.header.model,
+            model=run.header.called,
             run=name,
             task=run.header.task,
             dataset=run.header.dataset_fingerprint,

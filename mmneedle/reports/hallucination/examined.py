@@ -31,7 +31,7 @@ def examine_runs(runs: Sequence[Run], scorer: Scorer) -> Examined:
     for name, run in zip(run_names(runs), runs, strict=True):
         tables = outcomes(run)
         found.append((name, run, study(run, scorer, tables=tables)))
-        key = run.header.model, run.header.dataset_fingerprint
+        key = run.header.called, run.header.dataset_fingerprint
         groups.setdefault(key, []).append((tables, _cells(run, tables)))
     pairs = [
         (model, pair)

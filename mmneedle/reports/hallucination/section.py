@@ -52,7 +52,7 @@ def sections(runs: Sequence[Run]) -> list[dict[str, Any]]:
                     "text": typeset(sentence(pair)),
                 }
                 for model, pair in examined.resized
-                if model == run.header.model
+                if model == run.header.called
             ],
         }
         for _, run, of in examined.runs

@@ -31,7 +31,7 @@ def findings_json(runs: Sequence[Run], scorer: Scorer) -> dict[str, Any]:
         "runs": [
             {
                 "run": name,
-                "model": run.header.model,
+                "model": run.header.called,
                 "dataset": run.header.dataset_fingerprint,
                 **to_json(of),
             }
@@ -58,7 +58,7 @@ def findings_text(runs: Sequence[Run], scorer: Scorer) -> str:
 
 
 def _run(name: str, run: Run, of: Study, width: int) -> Iterator[str]:
-    yield f"{visible(run.header.model)}  ({visible(name)}, {of.scorer} reading)"
+    yield f"{visible(run.header.called)}  ({visible(name)}, {of.scorer} reading)"
     yield ""
     for one in of.findings:
         yield _wrapped(typeset(visible(one.text)), width, f"{_MARKS[one.verdict]} ")

@@ -402,7 +402,7 @@ def _run(
     if asked > statuses.total():
         ended.append(f"{asked - statuses.total():,} never tried")
     facts = [
-        ("Model", header.model),
+        ("Model", header.called),
         ("Task", header.task),
         ("Run", name),
         ("Begun", str(header.created)),

@@ -166,16 +166,16 @@ def read(runs: Sequence[Run], threshold: float | None = None) -> Read:
 
 def _identity(run: Run) -> bytes:
     adapter = {name: part for name, part in run.header.adapter.items() if name not in _IGNORED}
-    return msgspec.json.encode((run.header.model, adapter), order="deterministic")
+    return msgspec.json.encode((run.header.called, adapter), order="deterministic")
 
 
 def _called(groups: Sequence[Sequence[Run]]) -> tuple[str, ...]:
     """The model, and a number where its parameters differ from those of another one's runs."""
-    shared = Counter(visible(group[0].header.model) for group in groups)
+    shared = Counter(visible(group[0].header.called) for group in groups)
     seen: Counter[str] = Counter()
     names = []
     for group in groups:
-        model = visible(group[0].header.model)
+        model = visible(group[0].header.called)
         seen[model] += 1
         names.append(f"{model} #{seen[model]}" if shared[model] > 1 else model)
     return tuple(names)
@@ -323,7 +323,7 @@ def _cell_series(run: Run, subject: int, threshold: float | None, several: bool)
                 effective=found_in(
                     [level.point for level in levels],
                     THRESHOLD if threshold is None else threshold,
-                    model=run.header.model,
+                    model=run.header.called,
                     task=run.header.task,
                     needles=needles,
                     unit=unit,
