@@ -97,7 +97,7 @@ def test_images_and_twins_stand_on_the_axis_of_tokens(tmp_path: Path) -> None:
     assert (level.name, level.point.score, level.point.n) == ("(10,2)", 0.6, 100)
     assert level.tokens == pytest.approx(1001, abs=0.1)
     assert found["images"].effective.length is None
-    assert found["literal twin"].effective.length == 301
+    assert found["literal twin"].effective.length == 40  # cells
     page = render([*runs, niah(tmp_path / "niah", lambda s, i: True, model="test/model")])
     assert "Most of the loss in images is sight: 40 of 40" in page
     legend = page.split('id="axis"')[1].split("</section>")[0]
@@ -249,7 +249,10 @@ def test_parameters_make_a_model_another_one(tmp_path: Path) -> None:
     cold = niah(tmp_path / "cold", lambda s, i: True, adapter={"temperature": 0})
     elsewhere = niah(tmp_path / "else", lambda s, i: True, adapter={"temperature": 0},
                      fingerprint="d" * 64)  # fmt: skip
-    assert read([hot, cold, elsewhere]).subjects == ("test/model #1", "test/model #2")
+    assert read([hot, cold, elsewhere]).subjects == (
+        "test/model (temperature 1)",
+        "test/model (temperature 0)",
+    )
 
 
 # --------------------------------------------------------------------------- the page

@@ -183,27 +183,35 @@ def _hint(of: Series, level: Level) -> str:
 
 def _effective_row(read: Read, of: Series, bend: depths.Bend | None) -> dict[str, Any]:
     found = of.effective
-    points = {level.point.length: level for level in of.levels}
     scored = [level for level in of.levels if level.point.score is not None]
-    at = points.get(found.length) if found.length is not None else None
     skipped = [level.name for level in of.levels if level.point.skipped == level.point.n]
+    last = found.points[-1].length
+    told = f"{_end(of, found.least)} to {_end(of, found.most)} possible"
     return {
         "key": of.key,
         "subject": read.subjects[of.subject],
         "asked": _range([level.name for level in of.levels]),
-        "unit": of.unit,
+        "unit": "" if of.cells else of.unit,
         "ends": [_score(scored[0]), _score(scored[-1])] if scored else None,
         "threshold": percent(found.threshold),
         "base": None if found.base is None else percent(found.base),
-        "length": _length(of, found.length, at),
-        "range": ""
-        if found.decided
-        else f"{_end(of, found.least)} to {_end(of, found.most)} possible",
-        "tokens": None if at is None or at.tokens is None else f"{at.tokens:,.0f}",
+        "length": _end(of, found.length) + (" or more" if found.length == last else ""),
+        "length_unit": of.unit,
+        "range": "" if found.decided else told,
+        "tokens": _tokens_at(of, found.length),
         "said": effective_sentence(found),
         "skipped": _range(skipped) if skipped else "",
         "shape": bend.shape if bend else "",
     }
+
+
+def _tokens_at(of: Series, length: int | None) -> str:
+    """Mean input tokens at a length, from the fewest to the most of its settings."""
+    known = [one.tokens for one in of.levels if one.point.length == length and one.tokens]
+    if not known:
+        return ""
+    ends = dict.fromkeys(f"{end:,.0f}" for end in (min(known), max(known)))
+    return " to ".join(ends)
 
 
 def _range(names: Sequence[str]) -> str:
@@ -212,18 +220,10 @@ def _range(names: Sequence[str]) -> str:
     return f"{names[0]} … {names[-1]}"
 
 
-def _length(of: Series, length: int | None, at: Level | None) -> str:
-    last = of.levels[-1].point.length
-    if length is None or at is None:
-        return f"below {of.levels[0].name}"
-    more = " or more" if length == last else ""
-    return f"{at.name}{more}"
-
-
 def _end(of: Series, length: int | None) -> str:
     if length is None:
-        return f"below {of.levels[0].name}"
-    return next(level.name for level in of.levels if level.point.length == length)
+        return f"below {of.effective.points[0].length:,}"
+    return f"{length:,}"
 
 
 def _score(level: Level) -> tuple[str, str, str]:
@@ -322,8 +322,7 @@ def _level_rows(of: Series) -> Iterator[tuple[str, ...]]:
 
 
 def _length_figure(read: Read, mine: Sequence[Series]) -> Iterator[dict[str, Any]]:
-    by_tokens = mine[0].kind != "text"
-    drawn = [(one, spots) for one in mine if (spots := _spots(one, by_tokens=by_tokens))]
+    drawn = [(one, spots) for one in mine if (spots := _spots(one, by_tokens=False))]
     for start in range(0, len(drawn), linechart.STYLES):
         part = drawn[start : start + linechart.STYLES]
         lines = [
@@ -331,7 +330,7 @@ def _length_figure(read: Read, mine: Sequence[Series]) -> Iterator[dict[str, Any
             for style, (one, spots) in enumerate(part)
         ]
         alike = len({one.effective.threshold for one, _ in part}) == 1
-        unit = "input tokens" if by_tokens else mine[0].unit
+        unit = mine[0].unit if mine[0].unit != "cells" else "cells of the haystack"
         yield {
             "heading": f"Score by length in {unit}",
             "figure": linechart.lines(

@@ -30,6 +30,8 @@ NAMES: dict[Form, str] = {
 TOO_LONG = STATUSES.index("too_long") + 1
 _IGNORED = {"base_url", "detail", "max_tokens"}
 """Parts of an adapter's fingerprint in which runs of one model may differ."""
+_LONG = 48
+"""Characters of a parameter in a name."""
 
 
 class Answers(msgspec.Struct, frozen=True):
@@ -170,15 +172,32 @@ def _identity(run: Run) -> bytes:
 
 
 def _called(groups: Sequence[Sequence[Run]]) -> tuple[str, ...]:
-    """The model, and a number where its parameters differ from those of another one's runs."""
-    shared = Counter(visible(group[0].header.called) for group in groups)
-    seen: Counter[str] = Counter()
+    """The model, and where several share it what of their parameters tells them apart."""
+    headers = [group[0].header for group in groups]
     names = []
-    for group in groups:
-        model = visible(group[0].header.called)
-        seen[model] += 1
-        names.append(f"{model} #{seen[model]}" if shared[model] > 1 else model)
-    return tuple(names)
+    for one in headers:
+        alike = [other.adapter for other in headers if other.called == one.called]
+        differ = sorted(
+            key
+            for key in {key for adapter in alike for key in adapter} - _IGNORED
+            if any(adapter.get(key) != alike[0].get(key) for adapter in alike)
+        )
+        told = ", ".join(_parameter(key, one.adapter.get(key)) for key in differ)
+        names.append(visible(f"{one.called} ({told})" if told else one.called))
+    shared = Counter(names)
+    return tuple(
+        f"{name} #{names[: at + 1].count(name)}" if shared[name] > 1 else name
+        for at, name in enumerate(names)
+    )
+
+
+def _parameter(key: str, value: Any) -> str:
+    """A parameter in a few words: "temperature 0", "no rope_scaling"."""
+    if value is None:
+        return f"no {key}"
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    text = text.translate(str.maketrans("", "", '{}"'))
+    return f"{key} {text if len(text) <= _LONG else text[: _LONG - 1] + '…'}"
 
 
 def _check_apart(runs: Sequence[Run]) -> None:
@@ -311,7 +330,6 @@ def _cell_series(run: Run, subject: int, threshold: float | None, several: bool)
             name += f", cells of {pixels(run.header.resize)} px"
         if several:
             name += f" ({short(run.header.dataset_fingerprint)})"
-        levels, unit = _cell_levels(mine)
         found.append(
             Series(
                 subject=subject,
@@ -319,14 +337,14 @@ def _cell_series(run: Run, subject: int, threshold: float | None, several: bool)
                 kind=form,
                 task=run.header.task,
                 needles=needles,
-                levels=levels,
+                levels=_cell_levels(mine),
                 effective=found_in(
-                    [level.point for level in levels],
+                    _by_cells(mine),
                     THRESHOLD if threshold is None else threshold,
                     model=run.header.called,
                     task=run.header.task,
                     needles=needles,
-                    unit=unit,
+                    unit="cells",
                     base=None,
                 ),
                 dataset=(run.header.dataset_fingerprint,),
@@ -336,29 +354,33 @@ def _cell_series(run: Run, subject: int, threshold: float | None, several: bool)
     return found
 
 
-def _cell_levels(tables: Mapping[Setting, Outcomes]) -> tuple[tuple[Level, ...], str]:
-    """Settings by tokens, where the model told them for all; else by cells."""
-    tokens = {setting: mean_tokens(table) for setting, table in tables.items()}
-    known = all(tokens.values())
+def _cell_levels(tables: Mapping[Setting, Outcomes]) -> tuple[Level, ...]:
+    """Settings by the cells of their haystacks."""
     levels = []
     for setting, table in tables.items():
-        count = tokens[setting]
-        length = round(count) if known and count else setting.cells
-        levels.append(Level(label(setting), _cell_point(table, length), count, count))
-    levels.sort(key=lambda level: level.point.length)
-    return tuple(levels), "input tokens" if known else "cells"
+        tally = Tally()
+        _count(tally, table, 0)
+        count = mean_tokens(table)
+        levels.append(Level(label(setting), tally.point(setting.cells), count, count))
+    return tuple(sorted(levels, key=lambda one: (one.point.length, one.tokens or 0.0)))
 
 
-def _cell_point(table: Outcomes, length: int) -> Point:
-    """Exact accuracy on positives."""
+def _by_cells(tables: Mapping[Setting, Outcomes]) -> list[Point]:
+    """The same with haystacks of as many cells together, so that lengths ascend."""
+    found: dict[int, Tally] = {}
+    for number, (setting, table) in enumerate(tables.items()):
+        _count(found.setdefault(setting.cells, Tally()), table, number)
+    return [tally.point(cells) for cells, tally in sorted(found.items())]
+
+
+def _count(tally: Tally, table: Outcomes, number: int) -> None:
+    """Exact accuracy on positives; `number` tells settings apart."""
     asked = in_split(table, "exact")
     right = verdicts(table, "exact")
-    tally = Tally()
-    tally.asked = int(asked.sum())
-    tally.skipped = int((table.status[asked] == TOO_LONG).sum())
+    tally.asked += int(asked.sum())
+    tally.skipped += int((table.status[asked] == TOO_LONG).sum())
     for row in np.flatnonzero(asked & (right != UNDEFINED)).tolist():
-        tally.add(int(table.haystack[row]), int(right[row]), 1)
-    return tally.point(length)
+        tally.add((number, int(table.haystack[row])), int(right[row]), 1)
 
 
 # --------------------------------------------------------------------------- lengths
