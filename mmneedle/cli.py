@@ -19,6 +19,7 @@ from mmneedle import (
     figure_verbs,
     leaderboard_verbs,
     passkey_verb,
+    reader_verb,
     statistics_verbs,
     sweep_verb,
     text_verbs,
@@ -625,6 +626,7 @@ def report(
 
 statistics_verbs.add(app)
 leaderboard_verbs.add(app)
+reader_verb.add(app)
 viewer_verb.add(app)
 text_verbs.add(app)
 passkey_verb.add(app)

@@ -252,7 +252,7 @@ def differences(names: Sequence[str], runs: Sequence[Run]) -> list[str]:
     if len({run.header.reader for run in runs}) > 1:
         found.append(
             "Rows that say retrieve:K read what a retriever chose of each haystack, others all of "
-            "it."
+            "it (mmneedle reader compares them)."
         )
     plans = [{name: run.header.span(name) for name in run.header.plan} for run in runs]
     if any(plan != plans[0] for plan in plans):

@@ -241,7 +241,7 @@ class TextSample(msgspec.Struct, frozen=True):
 AnySample = Sample | TextSample
 
 
-class Reader(msgspec.Struct, frozen=True, omit_defaults=True):
+class Reader(msgspec.Struct, frozen=True):
     """How a haystack comes before the model, where not all of it does: part of a run's identity.
 
     A retriever ranks the haystack's units (cells, chunks, pairs, documents) by the question, and

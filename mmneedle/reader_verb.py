@@ -1,0 +1,34 @@
+"""The verb `reader`: reading everything against retrieving."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Runs = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Runs of a model: one that reads all, others that retrieve.", metavar="RUN..."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def reader(runs: Runs, as_json: Json = False) -> None:
+    """Say where reading everything wins against retrieving, and where it loses."""
+    import msgspec
+
+    from mmneedle.reports.readers import contrasts_json, contrasts_text
+    from mmneedle.retrieval.contrast import contrast
+    from mmneedle.runlog import open_runs
+
+    found = contrast(open_runs(runs, textual=None))
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(contrasts_json(found)), indent=2).decode())
+    else:
+        print(contrasts_text(found))
+
+
+def add(app: typer.Typer) -> None:
+    """Add this verb to the command line."""
+    app.command()(reader)

@@ -1,0 +1,227 @@
+"""Reading everything against retrieving, as text for the terminal and as JSON."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
+
+import msgspec
+
+from mmneedle.comparing import ALPHA
+from mmneedle.reports.versus import aligned, points, probability
+from mmneedle.reports.words import label, many, percent, visible
+from mmneedle.retrieval.contrast import Contrast, Judged, Level, Part, Verdict
+from mmneedle.tasks.text import MAKERS, maker_class
+from mmneedle.types import Setting
+
+_HEAD = (
+    "level",
+    "measure",
+    "n",
+    "long",
+    "retrieve",
+    "long-retr.",
+    "",
+    "p (Holm)",
+    "recall",
+    "sent",
+)
+
+
+FEWEST = 6
+"""Independent units with which a sign-flip test can fall below ALPHA: 2 / 2^6 does."""
+
+
+def contrasts_text(found: Sequence[Contrast]) -> str:
+    """A table for each pair of runs, a sentence for each level, and where who wins."""
+    parts = [
+        "Per cent right by reading all of a haystack (long) and what was retrieved of it, on "
+        "samples that both answered (* others lack an answer); differences in points with 95 % "
+        "intervals, p by Holm over all levels, and over all means; recall: what is asked for was "
+        "read, of what is there; sent: share of the tokens, or of the haystack where these are "
+        "not known."
+    ]
+    for one in found:
+        rows = [_HEAD, *(_row(judged) for judged in one.levels)]
+        parts.append(
+            "\n".join(
+                [
+                    f"{visible(one.retrieve.header.called)}, against all of it "
+                    f"({visible(str(one.long.folder))})",
+                    *aligned(rows, "llrrrrlrrr"),
+                    "",
+                    *(sentence(judged) for judged in one.levels),
+                    summary(one),
+                ]
+            )
+        )
+    return "\n\n".join(parts)
+
+
+def contrasts_json(found: Sequence[Contrast]) -> list[dict[str, Any]]:
+    """The same as plain JSON values."""
+    return [
+        {
+            "model": one.long.header.model,
+            "task": one.long.header.task,
+            "reader": msgspec.to_builtins(one.retrieve.header.reader),
+            "long": str(one.long.folder),
+            "retrieve": str(one.retrieve.folder),
+            "levels": [_json(judged) for judged in one.levels],
+            "summary": summary(one),
+        }
+        for one in found
+    ]
+
+
+def _json(judged: Judged) -> dict[str, Any]:
+    level, result = judged.level, judged.level.result
+    return {
+        "task": level.task,
+        "level": level.level,
+        "length": level.length,
+        "needles": level.needles,
+        "measure": level.measure,
+        "n": result.counts.n,
+        "clusters": result.clusters,
+        "long": result.rate_a,
+        "retrieve": result.rate_b,
+        "only_long": result.counts.only_a,
+        "only_retrieve": result.counts.only_b,
+        "difference": result.difference,
+        "interval": result.interval,
+        "p": result.p,
+        "p_holm": judged.p,
+        "test": result.test,
+        "unanswered": level.unanswered,
+        "recall": _part_json(level.recall),
+        "right_where_read": _part_json(level.right_read),
+        "right_where_missed": _part_json(level.right_missed),
+        "share": level.share,
+        "tokens": level.tokens and {"long": level.tokens[0], "retrieve": level.tokens[1]},
+        "verdict": judged.verdict,
+        "sentence": sentence(judged),
+    }
+
+
+def _part_json(part: Part) -> dict[str, Any]:
+    return {"hits": part.hits, "of": part.of, "value": part.value, "interval": part.interval}
+
+
+def _row(judged: Judged) -> tuple[str, ...]:
+    level, result = judged.level, judged.level.result
+    if result.difference is None:
+        return (_name(level), level.measure, "0", "-", "-", "-", "", "-", "-", "-")
+    return (
+        _name(level),
+        level.measure,
+        f"{result.counts.n}{'*' if level.unanswered else ''}",
+        percent(result.rate_a),
+        percent(result.rate_b),
+        points(result.difference),
+        f"({points(result.interval[0])} to {points(result.interval[1])})",
+        probability(judged.p),
+        percent(level.recall.value) if level.recall.of else "-",
+        "-" if _sent(level) is None else percent(_sent(level)),
+    )
+
+
+def _name(level: Level) -> str:
+    """(10,8), or niah, 4,096 tokens; of a mean: all settings, niah, all lengths."""
+    several = f", {level.needles} needles" if level.needles > 1 else ""
+    if level.measure != "answers":
+        where = "all settings" if level.level is None else label(Setting.parse(level.level))
+        return where + several
+    where = "all lengths" if level.level is None else f"{level.level} {_unit(level)}"
+    return f"{level.task}{several}, {where}"
+
+
+def _unit(level: Level) -> str:
+    task = level.task.partition(".")[0]
+    return maker_class(task).lengths if task in MAKERS else "tokens"
+
+
+def _sent(level: Level) -> float | None:
+    """How much of the input retrieving sent: of tokens where known, else of the haystack."""
+    return level.tokens[1] / level.tokens[0] if level.tokens else level.share
+
+
+_VERDICTS: dict[Verdict, str] = {
+    "long": "reading everything wins",
+    "retrieve": "retrieving wins",
+    "unclear": "the data cannot tell which is better",
+}
+
+
+def sentence(judged: Judged) -> str:
+    """What one level says, plainly."""
+    level, result = judged.level, judged.level.result
+    where = _name(level) + (", saying no" if level.measure == "specificity" else "")
+    if result.difference is None:
+        return f"{where}: no sample that both answered: nothing is known."
+    parts = [
+        f"{where}: {_VERDICTS[judged.verdict]}: {percent(result.rate_a)} % against "
+        f"{percent(result.rate_b)} % right, {points(result.difference)} points "
+        f"({points(result.interval[0])} to {points(result.interval[1])}; p = "
+        f"{probability(judged.p)})".replace("p = <", "p < ")
+    ]
+    if judged.verdict == "unclear" and result.p < ALPHA:
+        parts[0] += ", though it could, were this the only comparison"
+    elif result.clusters is not None and result.clusters < FEWEST:
+        parts[0] += f", which takes {FEWEST} independent samples or more"
+    parts += _retrieval(level)
+    if level.tokens is not None:
+        saved = 1 - level.tokens[1] / level.tokens[0]
+        more = "fewer" if saved >= 0 else "more"
+        parts.append(f"it took {percent(abs(saved))} % {more} input tokens")
+    elif level.share is not None:
+        parts.append(f"{percent(level.share)} % of the haystack was sent")
+    if level.unanswered:
+        lack = "lacks an answer and is" if level.unanswered == 1 else "lack an answer and are"
+        parts.append(f"{many(level.unanswered, 'sample')} {lack} left out")
+    return "; ".join(parts) + "."
+
+
+def _retrieval(level: Level) -> Iterator[str]:
+    recall = level.recall
+    if level.measure == "specificity":
+        return
+    if not recall.of:
+        yield "which units hold the answer is not defined"
+        return
+    yield (
+        f"what is asked for was retrieved {recall.hits} of {recall.of} times "
+        f"({percent(recall.value)} %)"
+    )
+    if level.right_missed.of and level.right_read.of:
+        yield (
+            f"right {percent(level.right_read.value)} % where it was, "
+            f"{percent(level.right_missed.value)} % where it was not"
+        )
+
+
+def summary(one: Contrast) -> str:
+    """Where who wins, in one line; means are left out."""
+    verdicts: tuple[Verdict, ...] = get_args(Verdict)
+    by: dict[Verdict, dict[str, list[str]]] = {name: {} for name in verdicts}
+    for judged in one.levels:
+        level = judged.level
+        if level.level is not None:
+            text = level.measure == "answers"
+            name = f"{level.task} at " if text else ""
+            if level.needles > 1:
+                name = f"{level.needles} needles, {name}"
+            if level.measure == "specificity":
+                name = f"saying no, {name}"
+            where = level.level if text else label(Setting.parse(level.level))
+            by[judged.verdict].setdefault(name, []).append(where)
+    told = [
+        f"Reading everything wins: {_listed(by['long'])}",
+        f"It loses: {_listed(by['retrieve'])}",
+        f"The data cannot tell: {_listed(by['unclear'])}",
+    ]
+    if by["unknown"]:
+        told.append(f"Nothing is known: {_listed(by['unknown'])}")
+    return ". ".join(told) + "."
+
+
+def _listed(places: dict[str, list[str]]) -> str:
+    return "; ".join(f"{name}{', '.join(where)}" for name, where in places.items()) or "nowhere"
