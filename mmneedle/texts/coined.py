@@ -13,7 +13,7 @@ WORDS = len(_SYLLABLES) ** 3
 """216,000."""
 _STEP = 77_777
 """Has no divisor in common with WORDS: stepping by it meets every word once."""
-_REPEATS = 48
+_REPEATS = 16
 
 
 def coined(count: int) -> tuple[str, ...]:

@@ -7,6 +7,8 @@ ours are coined, so that there are enough of them at any length.
 """
 
 import math
+from functools import cache
+from operator import add
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +25,7 @@ DOTS = "..."
 """What stands at the first rank, and is no word."""
 FEWEST = 120
 """Words of a coded text at least: the first ranks' counts then differ."""
-_EACH = 32
+_EACH = 16
 """Words of the first ranks whose tokens are counted one by one."""
 _MOST = 1 << 17
 """Words a list is drawn from at most."""
@@ -44,12 +46,16 @@ class Vocabulary:
 
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
+        self._each: dict[str, float] = {}
         self._sizes: NDArray[np.int64] = np.zeros(0, np.int64)
         self._numbers: NDArray[np.int64] = np.zeros(0, np.int64)
 
     def drawn(self, draw: Draw, length: int) -> NDArray[np.int64]:
-        """Words in random order, enough for a list of `length` tokens; the same for each draw."""
-        return draw.order(min(_MOST, max(1 << 12, 1 << (length // 4).bit_length())))
+        """Different words, enough for a list of `length` tokens; the same for each draw."""
+        count = min(_MOST, max(1 << 12, 1 << (length // 4).bit_length()))
+        # Any odd step meets each of 2**k numbers once: no need to shuffle them all.
+        start, step = draw.below(count), 2 * draw.below(count // 2) + 1
+        return (start + step * np.arange(count, dtype=np.int64)) % count
 
     def sizes(self, words: NDArray[np.int64]) -> NDArray[np.int64]:
         """The tokens of each word with a space before it."""
@@ -62,17 +68,22 @@ class Vocabulary:
         """The tokens of the numbers 1 to n of a numbered list, for each n."""
         most = int(counts.max())
         if len(self._numbers) < most:
-            pieces = [f" {number}." for number in range(1, 2 * most)]
+            pieces = [f" {number}." for number in range(1, most + most // 4 + 2)]
             self._numbers = np.cumsum(piece_tokens(self._tokens, pieces))
         return self._numbers[counts - 1]
 
     def each(self, words: NDArray[np.int64]) -> list[float]:
         """The tokens of each word where it stands many times."""
-        return [tokens_each(self._tokens, f" {word}") for word in spelled(words)]
+        return list(map(self._one, spelled(words)))
 
     def dots(self) -> float:
         """Of DOTS."""
-        return tokens_each(self._tokens, f" {DOTS}")
+        return self._one(DOTS)
+
+    def _one(self, word: str) -> float:
+        if word not in self._each:
+            self._each[word] = tokens_each(self._tokens, f" {word}")
+        return self._each[word]
 
 
 def common_words(vocabulary: Vocabulary, draw: Draw, length: int) -> Plan:
@@ -152,7 +163,8 @@ def numbered_list(
     # An item has two tokens or more.
     others = others[: max(COMMON, round(room / (2 * often[1])))]
     items = often[0] * COMMON + often[1] * np.arange(1, len(others) + 1)
-    totals = often[0] * sum(vocabulary.each(common)) + (
+    each = vocabulary.each(common) if often[0] >= 10 else vocabulary.sizes(common)
+    totals = often[0] * sum(each) + (
         often[1] * np.cumsum(vocabulary.sizes(others)) + vocabulary.numbers(items)
     )
     count = max(COMMON, int(np.searchsorted(totals, room, "right")))
@@ -197,6 +209,12 @@ def coded_text(
     )
 
 
+@cache
+def _numbers(count: int) -> list[str]:
+    """How the first items of a numbered list begin."""
+    return [f"{number}. " for number in range(1, count + 1)]
+
+
 def _written(
     words: NDArray[np.int64],
     counts: NDArray[np.int64],
@@ -207,10 +225,8 @@ def _written(
 ) -> Words:
     known = coined(int(words.max()) + 1)
     names = [DOTS if at < 0 else known[at] for at in words.tolist()]
-    every = np.repeat(np.arange(len(names)), counts)
-    order = every[draw.order(len(every))].tolist()
+    every = np.repeat(np.array(names, object), counts)
+    shown = every[draw.order(len(every))].tolist()
     if numbered:
-        text = " ".join(f"{number}. {names[at]}" for number, at in enumerate(order, 1))
-    else:
-        text = " ".join(names[at] for at in order)
-    return Words(text, round(tokens), dict(zip(names, counts.tolist(), strict=True)))
+        shown = list(map(add, _numbers(1 << len(shown).bit_length()), shown))
+    return Words(" ".join(shown), round(tokens), dict(zip(names, counts.tolist(), strict=True)))
