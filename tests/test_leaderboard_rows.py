@@ -108,6 +108,54 @@ def test_ranks_are_in_the_rows_for_scripts(runs: list[Run]) -> None:
         assert (int(low["start"]), int(low["stop"])) == (0, 200)
 
 
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("sort", ["exact", "youden", "10x2"])
+def test_a_run_without_an_answer_has_no_rank_and_changes_no_other(
+    sort: str, missing: bool, runs: list[Run], tmp_path: Path
+) -> None:
+    def ranks(board: Leaderboard) -> dict[str, list[str]]:
+        return {
+            line.label: [str(line.rank), *(str(cell.rank) for cell in line.cells.values())]
+            for table in board.tables()
+            for line in table.lines
+            if line.rank
+        }
+
+    empty = write_run(tmp_path / "e", lambda *_: None, {ONE: 200, TEN: 200}, model="z/empty")
+    if missing:
+        (empty.folder / "responses.jsonl").unlink()
+    choice = Choice.read(sort=sort)
+    before = leaderboard(runs, ranked=True, choice=choice)
+    after = leaderboard([empty, *runs], ranked=True, choice=choice)
+    assert ranks(after) == ranks(before)
+    assert after.rank_note == before.rank_note
+    for form in ("md", "html", "latex"):
+        assert "z/empty has no answers at all, and so no rank." in after.render(form)
+    assert "| – | z/empty |" in after.render("md")
+
+
+def test_a_row_without_what_ranks_are_by_has_none(runs: list[Run], tmp_path: Path) -> None:
+    def ranks(board: Leaderboard) -> dict[str, str]:
+        return {line.label: str(line.rank) for line in board.tables()[0].lines}
+
+    def on_negatives(setting: Setting, index: int, truth: Truth) -> Response | None:
+        return ok("-1") if truth[0] is None else None
+
+    part = write_run(tmp_path / "part", always_right, {ONE: 200}, model="x/part")
+    half = write_run(tmp_path / "half-it", on_negatives, {ONE: 200, TEN: 200}, model="x/neg")
+    by_ten = Choice.read(sort="10x2")
+    expected = ranks(leaderboard(runs, ranked=True, choice=by_ten))
+    board = leaderboard([part, half, *runs], ranked=True, choice=by_ten)
+    found = ranks(board)
+    assert (found.pop("x/part"), found.pop("x/neg")) == ("None", "None")
+    assert found == expected
+    told = "no rank (–), for want of a positive at (10,2) that it answered."
+    assert f"x/part, x/neg: {told}" in board.render("md").replace("x/neg, x/part", "x/part, x/neg")
+    by_youden = leaderboard([half, *runs], ranked=True, choice=Choice.read(sort="youden"))
+    assert ranks(by_youden)["x/neg"] == "None"
+    assert "x/neg: no rank (–), for want of an answer on both splits" in by_youden.render("md")
+
+
 # --------------------------------------------------------------------------- choosing
 
 
@@ -186,7 +234,9 @@ def test_settings_needles_and_scorers_are_chosen(tmp_path: Path) -> None:
     ("words", "reason"),
     [
         (("--models", "gpt"), "no model is named 'gpt'; there are baseline/oracle"),
-        (("--setting", "7x7"), "the settings are (1,2) with 1 needle(s)"),
+        (("--setting", "7x7"), "the settings are 1x2 with 1 needle"),
+        (("--sort", "10x8"), "--sort 10x8: no table has this setting; there are 1x2"),
+        (("--sort", "10x8", "--setting", "1x2"), "no table has this setting; there are 1x2"),
         (("--needles", "x"), "--needles takes numbers such as 1,10"),
         (("--sort", "best"), "--sort takes exact, youden or a setting such as 10x8, not 'best'"),
         (("--sort", "1x2,10x2"), "--sort takes exact, youden or a setting"),

@@ -12,7 +12,7 @@ from mmneedle.reports import page as pages
 from mmneedle.reports import published as paper
 from mmneedle.reports.blocks import FEWER, Block, Shown, any_fewer, blocks, marks
 from mmneedle.reports.standings import Line, Sort, Table, chance_note
-from mmneedle.reports.words import label, many, short
+from mmneedle.reports.words import label, many, short, typed
 from mmneedle.types import Setting
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def page(board: "Leaderboard") -> str:
             script=script,
             version=__version__,
             groups=groups,
-            shapes=list({shape_of(at): label(at) for at in settings}.items()),
+            shapes=list({typed(at): label(at) for at in settings}.items()),
             needles=sorted({table.needles for table in tables}),
             scorers=list(dict.fromkeys(table.scorer for table in tables if not table.published)),
             published=any(table.published for table in tables),
@@ -59,11 +59,6 @@ def page(board: "Leaderboard") -> str:
             sources=sources.found,
         )
     )
-
-
-def shape_of(setting: Setting) -> str:
-    """A setting without its needles, as `--setting` takes it: 10x8, 1x3x5."""
-    return f"{setting.images}x{setting.grid}"
 
 
 def _title(tables: Sequence[Table]) -> str:
@@ -80,7 +75,7 @@ def _lead(tables: Sequence[Table], settings: Sequence[Setting]) -> str:
     }
     counts = {origin: len({name for name, kind in rows if kind == origin}) for origin in kinds}
     words = [many(count, kinds[origin]) for origin, count in counts.items() if count]
-    shapes = len({shape_of(at) for at in settings})
+    shapes = len({typed(at) for at in settings})
     return (
         f"{', '.join(words)}; {many(shapes, 'setting')}. A setting (N,s) hides one photo, or "
         "several, among N images of s × s cells. Rows of one table were asked about one data set, "
@@ -172,7 +167,7 @@ def _group(table: Table, sort: Sort, sources: _Sources, number: int) -> dict[str
         "task": table.task,
         "dataset": short(table.dataset or ""),
         "heading": _heading(table),
-        "settings": [(shape_of(at), at.name, label(at)) for at in table.settings],
+        "settings": [(typed(at), at.name, label(at)) for at in table.settings],
         "blocks": [_dress(table, block, ids) for block in made],
         "fingerprint": table.dataset,
         "order": order,

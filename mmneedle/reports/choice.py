@@ -9,7 +9,7 @@ import msgspec
 from mmneedle import arguments
 from mmneedle.errors import UserError
 from mmneedle.reports.entries import Entry
-from mmneedle.reports.words import label
+from mmneedle.reports.words import many, typed
 from mmneedle.types import Setting
 
 Shape = tuple[int, int, int]
@@ -77,7 +77,20 @@ class Choice(msgspec.Struct, frozen=True):
         ]
         if entries and not kept:
             raise UserError(f"no row is left: {self._why(entries)}")
+        self._check_sort(kept)
         return kept
+
+    def _check_sort(self, kept: Sequence[Entry]) -> None:
+        """See that rows can be sorted by the setting that is named."""
+        beside_runs = {entry.setting.needles for entry in kept if entry.run is not None}
+        shown = [entry for entry in kept if not beside_runs or entry.setting.needles in beside_runs]
+        have = {at: typed(at) for at in sorted({entry.setting for entry in shown})}
+        shapes = {(at.images, at.rows, at.cols) for at in have}
+        if kept and isinstance(self.sort, tuple) and self.sort not in shapes:
+            raise UserError(
+                f"--sort {typed(Setting(*self.sort))}: no table has this setting; there are "
+                f"{', '.join(dict.fromkeys(have.values()))}"
+            )
 
     def _why(self, entries: Sequence[Entry]) -> str:
         if not any(self.keeps_model(entry.model, entry.run) for entry in entries):
@@ -85,7 +98,7 @@ class Choice(msgspec.Struct, frozen=True):
             return f"no model is named {self.models!r}; there are {', '.join(names[:12])}"
         settings = sorted({entry.setting for entry in entries})
         have = ", ".join(
-            f"{label(setting)} with {setting.needles} needle(s)" for setting in settings[:12]
+            f"{typed(setting)} with {many(setting.needles, 'needle')}" for setting in settings[:12]
         )
         return f"the settings are {have}"
 

@@ -3,13 +3,15 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
+import numpy as np
 
-from mmneedle.comparing import ALPHA, Board, Columns, Measure, board
-from mmneedle.outcomes import Outcomes, outcomes
+from mmneedle.comparing import ALPHA, Board, Columns, Measure, board, verdicts
+from mmneedle.outcomes import UNDEFINED, Outcomes, outcomes
 from mmneedle.reports.choice import Choice, Shape
 from mmneedle.reports.entries import Entry
 from mmneedle.reports.words import label
 from mmneedle.runlog import Run
+from mmneedle.scoring import Scorer
 from mmneedle.statistics.ranking import Rank, ranks
 from mmneedle.types import Setting
 
@@ -43,26 +45,29 @@ def with_ranks(
         if name in shown
     }
     scorers = dict.fromkeys(entry.scorer for entry in entries if entry.run is not None)
-    found: dict[tuple[str | None, Setting, str], tuple[Rank, Rank | None]] = {}
+    found: dict[tuple[str | None, Setting, str], tuple[Rank | None, Rank | None]] = {}
     tests: dict[bool, set[str]] = {True: set(), False: set()}
-    for members, models in _groups(columns, runs):
-        for scorer in scorers:
-            made = board(models, measure(choice), "paper" if scorer == "paper" else "robust")
+    for name in scorers:
+        scorer: Scorer = "paper" if name == "paper" else "robust"
+        for members, asked in _groups(columns, runs, measure(choice), scorer):
+            models = [_answered(one, measure(choice), scorer) for one in asked]
+            made = board(models, measure(choice), scorer)
             single = _by_setting(made, models)
-            _note_tests(made, tests)
+            _note_tests(made, tests, isinstance(choice.sort, tuple))
             for place, number in enumerate(members):
-                for setting in models[place]:
-                    key = names[number], setting, scorer
-                    found[key] = made.ranks[place], single.get((place, setting))
-                    if isinstance(choice.sort, tuple) and (
-                        chosen := _at(choice.sort, models[place])
-                    ):
-                        found[key] = single.get((place, chosen), made.ranks[place]), found[key][1]
+                rank: Rank | None = made.ranks[place]
+                if isinstance(choice.sort, tuple):
+                    chosen = _at(choice.sort, models[place])
+                    rank = single.get((place, chosen)) if chosen else None
+                for setting in asked[place]:
+                    key = names[number], setting, name
+                    found[key] = rank, single.get((place, setting))
+    known = any(rank for rank, _ in found.values())
     ranked = []
     for entry in entries:
         rank, at = found.get((entry.run, entry.setting, entry.scorer), (None, None))
         ranked.append(msgspec.structs.replace(entry, rank=rank, setting_rank=at))
-    return Ranked(ranked, _note(choice, tests) if found else None)
+    return Ranked(ranked, _note(choice, tests) if known else None)
 
 
 def _at(shape: Shape, model: Columns) -> Setting | None:
@@ -70,17 +75,35 @@ def _at(shape: Shape, model: Columns) -> Setting | None:
     return next((at for at in model if (at.images, at.rows, at.cols) == shape), None)
 
 
+def _answered(model: Columns, what: Measure, scorer: Scorer) -> Columns:
+    """The settings on which a model has what ranks are by: an answer; for existence, of each split.
+
+    A model is compared on these alone. Settings without an answer would tell nothing, and yet be
+    corrected for at every other row's expense.
+    """
+    needed: tuple[Measure, ...] = ("sensitivity", "specificity") if what == "existence" else (what,)
+    return {
+        at: table
+        for at, table in model.items()
+        if all(np.not_equal(verdicts(table, one, scorer), UNDEFINED).any() for one in needed)
+    }
+
+
 def _groups(
-    columns: Mapping[int, Columns], runs: Sequence[Run]
+    columns: Mapping[int, Columns], runs: Sequence[Run], what: Measure, scorer: Scorer
 ) -> Iterator[tuple[list[int], list[Columns]]]:
-    """Runs that can be compared, two or more: one data set, one task, one number of needles."""
+    """Runs that can be compared, two or more: one data set, one task, one number of needles.
+
+    Runs without a single answer of those that ranks are by are left out.
+    """
     groups: dict[tuple[str, str, int], dict[int, dict[Setting, Outcomes]]] = {}
     for number, tables in columns.items():
         header = runs[number].header
         for setting, table in tables.items():
             key = header.dataset_fingerprint, header.task, setting.needles
             groups.setdefault(key, {}).setdefault(number, {})[setting] = table
-    for members in groups.values():
+    for group in groups.values():
+        members = {at: model for at, model in group.items() if _answered(model, what, scorer)}
         if len(members) > 1:
             yield list(members), list(members.values())
 
@@ -117,11 +140,15 @@ _TESTS = {
 }
 
 
-def _note_tests(made: Board, tests: dict[bool, set[str]]) -> None:
-    """Note which tests told rows apart: over several settings (True), and on single ones."""
+def _note_tests(made: Board, tests: dict[bool, set[str]], at_one: bool) -> None:
+    """Note which tests told rows apart: over several settings (True), and on single ones.
+
+    With `at_one`, ranks are by a setting, and tests over several told nothing.
+    """
     for pair in made.pairs:
         several = len(pair.comparison.settings) > 1
-        for part in (pair.comparison.overall, *pair.comparison.settings):
+        overall = () if at_one else (pair.comparison.overall,)
+        for part in (*overall, *pair.comparison.settings):
             if part.result.counts.n:
                 name = _TESTS[part.result.test, part.result.clusters is not None]
                 tests[several and part.setting is None].add(name)
@@ -130,18 +157,20 @@ def _note_tests(made: Board, tests: dict[bool, set[str]]) -> None:
 def _note(choice: Choice, tests: Mapping[bool, Iterable[str]]) -> str:
     what = "existence, on all samples" if choice.sort == "youden" else "Exact"
     over = "over a table's settings, each with equal weight"
+    pairs = "all pairs of a table"
     if isinstance(choice.sort, tuple):
         images, rows, cols = choice.sort
         over = f"at {label(Setting(images, rows, cols))}"
+        pairs += " at all its settings"
     return (
         f"Ranks are by {what}, {over}. A range such as 2–4 says what the data cannot tell: rows "
         f"share ranks unless they differ on the samples that both answered{_by(tests)}, corrected "
-        f"after Holm for all pairs of a table, at the level of {ALPHA:.0%}."
+        f"after Holm for {pairs}, at the level of {ALPHA:.0%}."
     )
 
 
 def _by(tests: Mapping[bool, Iterable[str]]) -> str:
     several, single = (" or ".join(sorted(tests[which])) for which in (True, False))
-    if several and single:
+    if several and single and several != single:
         return f" (over several settings by {several}, on one by {single})"
     return f" by {several or single}" if several or single else ""

@@ -294,7 +294,7 @@ def _table(
         dataset=first.dataset,
         settings=settings,
         lines=tuple(lines),
-        notes=tuple(_notes(lines, settings, [entry for entry in entries if entry.repeat])),
+        notes=tuple(_notes(lines, settings, [one for one in entries if one.repeat], sort)),
     )
 
 
@@ -306,7 +306,7 @@ def labels(runs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
 
 
 def _notes(
-    lines: Sequence[Line], settings: Sequence[Setting], repeats: Sequence[Entry]
+    lines: Sequence[Line], settings: Sequence[Setting], repeats: Sequence[Entry], sort: Sort
 ) -> Iterator[str]:
     cells = [(line, setting, cell) for line in lines for setting, cell in line.cells.items()]
     reaches = [
@@ -339,10 +339,12 @@ def _notes(
     if any(line.scored < len(settings) for line in lines):
         yield "Rows that lack a setting stand below the others: their mean covers fewer settings."
     yield from _unequal(cells)
+    yield from _unranked(lines, sort)
     for line in lines:
         entries = [entry for cell in line.cells.values() for entry in cell.entries]
         if not line.coverage and line.origin != "published":
-            yield f"* {line.label} has no answers at all."
+            unranked = ", and so no rank" if any(one.rank for one in lines) else ""
+            yield f"* {line.label} has no answers at all{unranked}."
             continue
         parts = [_missing(entries, "positive", "exact"), _missing(entries, "negative", "existence")]
         if any(parts):
@@ -448,6 +450,19 @@ def _repeats(entries: Sequence[Entry]) -> Iterator[str]:
             f"{model}: {metric.capitalize()} on {split}s is printed again in {source} "
             f"({n} samples): {figures}."
         )
+
+
+def _unranked(lines: Sequence[Line], sort: Sort) -> Iterator[str]:
+    """Which rows have answers, and yet none of those that ranks are by."""
+    if not any(line.rank for line in lines):
+        return
+    them = [line.label for line in lines if not line.rank and line.coverage]
+    if them:
+        lack = "an answer on both splits of one setting" if sort == "youden" else "a positive"
+        if isinstance(sort, tuple):
+            lack += f" at {label(Setting(*sort))}"
+        answered = "" if sort == "youden" else " that it answered"
+        yield f"{', '.join(them)}: no rank (–), for want of {lack}{answered}."
 
 
 def _unequal(cells: Sequence[tuple[Line, Setting, Cell]]) -> Iterator[str]:

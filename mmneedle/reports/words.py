@@ -28,6 +28,11 @@ def label(setting: Setting) -> str:
     return f"({setting.images},{setting.grid})"
 
 
+def typed(setting: Setting) -> str:
+    """A setting without its needles, as options take it: 10x8, 1x3x5."""
+    return f"{setting.images}x{setting.grid}"
+
+
 def short(fingerprint: str) -> str:
     """A fingerprint as tables show it: its first 12 characters."""
     return fingerprint[:12]
