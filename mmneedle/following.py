@@ -90,6 +90,8 @@ class Following:
         self.first_at = self.last_at = ""
         """When the first and the last attempt ended, as the log has it."""
         self.spent = Spending(usd=None if run.header.prices is None else 0.0)
+        self.known = False
+        """Whether the logs were read to their ends once; before that, figures are of a part."""
         self.epoch += 1
 
     @property
@@ -128,6 +130,7 @@ class Following:
                 self._take(part, place, log, line)
                 if deadline is not None and self.lines % 64 == 0 and time.monotonic() > deadline:
                     return
+        self.known = True
 
     def _take(self, part: int, place: int, log: "_Log", line: bytes) -> None:
         try:

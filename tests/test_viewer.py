@@ -338,7 +338,16 @@ def test_runs_on_different_data_are_not_mixed(viewer, runs, tmp_path):
         reply = both.ask("/samples?in=r1,r3")
         assert reply.status == 400
         assert "different data sets" in reply.text
+        assert "<h1>These runs cannot be compared</h1>" in reply.text
     assert viewer.ask("/samples?in=d1,r1").status == 400
+
+
+@pytest.mark.parametrize("chosen", ["", "in=r1&", "in=d1&", "in=r1,r2,r3,r4,r5,r6,r7&"])
+def test_a_comparison_takes_two_to_six(viewer, chosen):
+    reply = viewer.ask(f"/samples?{chosen}differ=1")
+    assert reply.status == 400
+    assert "choose two to six runs" in reply.text
+    assert "<h1>These runs cannot be compared</h1>" in reply.text
 
 
 # --------------------------------------------------------------------------- a run under way

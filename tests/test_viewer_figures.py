@@ -1,5 +1,7 @@
 """The viewer counts what scoring counts."""
 
+import re
+
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,7 +12,9 @@ from mmneedle.following import Following
 from mmneedle.runlog import Run
 from mmneedle.scoring import score_run
 from mmneedle.types import Response, Setting
-from mmneedle.viewer import figures
+from mmneedle.viewer import figures, pages
+from mmneedle.viewer.library import Library
+from mmneedle.viewer.query import Query
 
 TWO = Setting(3, 2, 2, 2)
 WORDS = ("1, 1, 1", "3, 2, 1", "-1", "0, 0, 0", "99999, 1, 1", "a dog", "1, 1, 1; -1", "")
@@ -67,3 +71,27 @@ def test_shares_and_intervals_are_those_of_the_score_table(tmp_path_factory, cho
 )
 def test_times_in_words(seconds, words):
     assert figures.duration(seconds) == words
+
+
+def test_no_figure_is_shown_before_the_log_is_read(tmp_path, monkeypatch):
+    def answer(setting, index, truth):  # the first ones right, the others wrong, the last not asked
+        if index >= 280:
+            return None
+        return ok(text(truth) if index < 64 else "9, 9, 9")
+
+    write_run(tmp_path / "run", answer, {TEN: 300})
+    monkeypatch.setattr(pages, "_GLANCE", 0.0)  # 64 lines a look
+    shown = pages.Pages(Library([tmp_path / "run"]))
+    query = Query(items=("r1",))
+    start, live = shown.start(), shown.live(query)
+    for page in (start, live):
+        assert 'data-state="reading"' in page
+        assert "not read yet" in page and "not asked yet" not in page
+        assert "…" in page and "100.0" not in page and re.search(r"\d %</span>", page)
+    assert "… of 300 answered" in start
+    for _ in range(4):
+        start, live = shown.start(), shown.live(query)
+    for page in (start, live):
+        assert 'data-state="reading"' not in page
+        assert "not asked yet" in page and "not read yet" not in page and "…" not in page
+    assert "280 of 300 answered" in start and "22.9" in start

@@ -56,7 +56,7 @@ def queries(draw: Any) -> Query:
         low=draw(share),
         high=draw(share),
         sides=sides if any(sides) else (),
-        differ=draw(st.booleans()),
+        differ=len(items) > 1 and draw(st.booleans()),
         sort=draw(st.sampled_from(("", *SORTS))),
         page=draw(st.integers(1, 10**6)),
         model=draw(st.booleans()),

@@ -20,6 +20,8 @@ from mmneedle.viewer.selection import RIGHT, verdicts
 
 _OPEN = np.array([0, *[STATUSES.index(one) + 1 for one in STATUSES if one not in FINAL]], np.int8)
 """Codes of samples that the next command asks (again): never tried, or infrastructure failed."""
+UNREAD = "unread"
+"""The outcome of what the log may tell, but was not read yet."""
 _KIND_NAMES: list[str] = list(KINDS)
 _ANSWERED = np.array([STATUSES.index(one) + 1 for one in STATUSES if one in ANSWERED], np.int8)
 
@@ -67,17 +69,18 @@ def outcome_counts(table: Outcomes, scorer: Scorer = SCORERS[0]) -> dict[str, in
 
 
 def by_setting(following: Following) -> list[dict[str, Any]]:
-    """Scores and outcomes of each setting, for the template."""
+    """Scores and outcomes of each setting, for the template; no figure before the log is read."""
+    known = following.known
     return [
         {
             "setting": table.setting.name,
             "label": named(table.setting),
             "shape": shaped(table.setting),
             "asked": len(table),
-            "answered": int(np.isin(table.status, _ANSWERED).sum()),
+            "answered": int(np.isin(table.status, _ANSWERED).sum()) if known else None,
             "cell": following.run.header.cell_text(table.setting),
             "scores": {scorer: _scores(table, scorer) for scorer in SCORERS},
-            "outcomes": outcome_counts(table),
+            "outcomes": outcome_counts(table) if known else {UNREAD: len(table)},
         }
         for table in _in_order(following)
     ]
@@ -102,8 +105,21 @@ def _youden(sensitivity: Rate, specificity: Rate) -> float | None:
 
 
 def summary(following: Following) -> dict[str, Any]:
-    """A run in a few figures, by the robust reading: means over settings, as in reports."""
+    """A run in a few figures, by the robust reading: means over settings, as in reports.
+
+    Before its log has been read once there are none (None): those of a part mislead.
+    """
     tables = _in_order(following)
+    if not following.known:
+        asked = sum(map(len, tables))
+        return {
+            **dict.fromkeys(("exact", "youden", "answered", "open")),
+            "known": False,
+            "asked": asked,
+            "outcomes": {UNREAD: asked},
+            "statuses": {},
+            "several": len({table.setting.needles for table in tables}) > 1,
+        }
     scores = [_scores(table, "robust") for table in tables]
     asked = sum(map(len, tables))
     codes = _joined([table.status for table in tables])
@@ -112,6 +128,7 @@ def summary(following: Following) -> dict[str, Any]:
         for name, count in outcome_counts(table).items():
             outcomes[name] = outcomes.get(name, 0) + count
     return {
+        "known": True,
         "exact": _mean([score["exact"].value for score in scores]),
         "youden": _mean([score["youden"] for score in scores]),
         "asked": asked,
@@ -132,7 +149,7 @@ def progress(following: Following) -> dict[str, Any]:
     codes = _joined([table.status for table in following.tables.values()])
     waiting = int(np.isin(codes, _OPEN).sum())
     pace = following.pace(time.time()) if writers else None
-    if following.unread:
+    if following.unread or not following.known:
         state = "reading"
     elif writers:
         state = "running"

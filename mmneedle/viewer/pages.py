@@ -22,14 +22,22 @@ from mmneedle.tasks.grid import GridTask
 from mmneedle.types import Setting
 from mmneedle.viewer import figures
 from mmneedle.viewer.library import Book, Item, Library, Volume, held, parse_sample
-from mmneedle.viewer.query import MISSING, OUTCOMES, PAGE, SORTS, SPLITS, BadQueryError, Query
+from mmneedle.viewer.query import (
+    MISSING,
+    OUTCOMES,
+    PAGE,
+    SORTS,
+    SPLITS,
+    BadQueryError,
+    ComparisonError,
+    Query,
+)
 from mmneedle.viewer.rows import Lister
 from mmneedle.viewer.sample import LETTERS, plain, whole
 from mmneedle.viewer.selection import Selection, Selector
 
 _GLANCE = 0.2
 """Seconds that a page of figures spends on reading a log; the next look goes on from there."""
-_UNTRIED = "not asked yet"
 _Counted = TypeVar("_Counted")
 
 
@@ -51,7 +59,7 @@ def environment() -> jinja2.Environment:
     }
     made.globals |= {
         "version": __version__,
-        "names": NAMES | {"untried": _UNTRIED},
+        "names": NAMES | {"untried": "not asked yet", figures.UNREAD: "not read yet"},
         "assets": {name: f"/assets/{key}" for key, (name, _, _) in assets().items()},
     }
     return made
@@ -174,10 +182,11 @@ class Pages:
 
     def _counted(self, volume: Volume, count: Callable[[Following], _Counted]) -> _Counted:
         """A run's figures, counted again only when there is something new."""
-        key, mark = (volume.key, count.__name__), volume.following.mark
+        following = volume.following
+        key, mark = (volume.key, count.__name__), f"{following.mark}-{following.known}"
         known = self._figures.get(key)
         if known is None or known[0] != mark:
-            known = self._figures[key] = mark, count(volume.following)
+            known = self._figures[key] = mark, count(following)
         return cast(_Counted, known[1])
 
     def _comparable(self, volume: Volume) -> list[tuple[str, str]]:
@@ -320,10 +329,10 @@ def _run_facts(volume: Volume) -> list[tuple[str, str]]:
 
 
 def _check_same(items: list[Item]) -> None:
-    """See that runs side by side are about the same samples. Raises BadQueryError."""
+    """See that runs side by side are about the same samples. Raises ComparisonError."""
     marks = {item.run.header.dataset_fingerprint for item in _volumes(items)}
     if len(marks) > 1:
-        raise BadQueryError(
+        raise ComparisonError(
             "these runs are about different data sets (fingerprints "
             f"{', '.join(map(short, sorted(marks)))}): their samples are not the same"
         )

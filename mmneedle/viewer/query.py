@@ -37,6 +37,14 @@ _LONGEST = 200
 class BadQueryError(ValueError):
     """An address that asks for what cannot be; its text says what."""
 
+    title = "This choice cannot be shown"
+
+
+class ComparisonError(BadQueryError):
+    """Runs that cannot stand side by side."""
+
+    title = "These runs cannot be compared"
+
 
 class Params(Protocol):
     """Query parameters, as Starlette has them."""
@@ -78,6 +86,9 @@ class Query(msgspec.Struct, frozen=True, omit_defaults=True):
     def read(cls, params: Params) -> "Query":
         """Read an address's parameters. Raises BadQueryError."""
         items = tuple(dict.fromkeys(",".join(params.getlist("in")).split(",")))
+        comparing = params.get("differ", "") == "1"
+        if comparing and not 1 < len(items) <= MOST_ITEMS:
+            raise ComparisonError("choose two to six runs on the same data set")
         if not items[0] or len(items) > MOST_ITEMS:
             raise BadQueryError(f"name one data set or run, or up to {MOST_ITEMS} runs")
         sides = tuple(",".join(params.getlist("sides")).split(","))
@@ -94,7 +105,7 @@ class Query(msgspec.Struct, frozen=True, omit_defaults=True):
             low=_share(params.get("low", "")),
             high=_share(params.get("high", "")),
             sides=(*sides, *[""] * len(items))[: len(items)] if any(sides) else (),
-            differ=params.get("differ", "") == "1",
+            differ=comparing,
             sort=_known(params.get("sort", ""), SORTS, "sort"),
             page=_page(params.get("page", "")),
             model=params.get("pixels", "") == "model",

@@ -172,10 +172,10 @@ def make_app(library: Library, port: int) -> ASGIApp:
         Route(f"/cell/{one}/{{row:str}}/{{column:str}}", views.cell),
     ]
 
-    def refuse(status: int, title: str) -> Callable[[Request, Exception], Awaitable[Response]]:
+    def refuse(status: int, title: str = "") -> Callable[[Request, Exception], Awaitable[Response]]:
         async def handler(request: Request, error: Exception) -> Response:
             text = error.detail if isinstance(error, HTTPException) else str(error)
-            return _html(views.pages.trouble(title, text), status)
+            return _html(views.pages.trouble(title or getattr(error, "title", ""), text), status)
 
         return handler
 
@@ -184,7 +184,7 @@ def make_app(library: Library, port: int) -> ASGIApp:
         exception_handlers={
             404: refuse(404, "There is nothing here"),
             NotFoundError: refuse(404, "There is nothing here"),
-            BadQueryError: refuse(400, "This address asks for what cannot be"),
+            BadQueryError: refuse(400),
             UserError: refuse(409, "This cannot be shown"),
             OSError: refuse(409, "This cannot be read"),
         },

@@ -1,6 +1,7 @@
 """The viewer in a real browser: a real server process, Chromium driven by Playwright."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -263,6 +264,47 @@ def test_comparing(browser: "Browser", viewer: Viewer) -> None:
         page.keyboard.press("ArrowRight")
     badges = page.locator("article.full .badge").all_inner_texts()
     assert badges[0] != "right" and badges[1] == "right"
+    quiet(opened, viewer)
+    opened.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_images_stand_in_their_order(browser: "Browser", viewer: Viewer, width: int) -> None:
+    opened = start(browser, viewer, f"sample/{sample_id(TEN, 4)}?in=r1", width)
+    boxes = [figure.bounding_box() for figure in opened.page.locator(".haystack figure").all()]
+    assert opened.page.locator(".haystack figure.large").count() > 0
+    corners = [(round(box["y"]), round(box["x"])) for box in boxes if box]
+    assert len(corners) == 10 and corners == sorted(corners)
+    bottoms: dict[int, float] = {}
+    for box in boxes:
+        assert box
+        bottoms[round(box["y"])] = max(bottoms.get(round(box["y"]), 0), box["y"] + box["height"])
+    rows = sorted(bottoms.items())  # none begins beside the one before
+    assert all(below > bottom for (_, bottom), (below, _) in pairwise(rows))
+    opened.close()
+
+
+def test_counts_stand_beside_their_settings(browser: "Browser", viewer: Viewer) -> None:
+    opened = start(browser, viewer, "", 390)
+    lines = opened.page.locator("ul.settings li").all()
+    assert len(lines) == len(COUNTS)
+    for one in lines:
+        name, count = one.locator("a").bounding_box(), one.locator(".number").bounding_box()
+        assert name and count and abs(name["y"] - count["y"]) < 3
+    assert opened.sticks_out() == []
+    opened.close()
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_a_wrong_number_of_runs_is_said(browser: "Browser", viewer: Viewer, count: int) -> None:
+    opened = start(browser, viewer, "")
+    page = opened.page
+    for number in range(count):
+        page.locator("input[name=in]").nth(number).check()
+    page.get_by_role("button", name="Compare the chosen runs").click()
+    page.get_by_text("Choose two to six runs.").wait_for()
+    assert page.url == viewer.url
+    assert opened.faults() == []
     quiet(opened, viewer)
     opened.close()
 

@@ -104,6 +104,14 @@ if (live) follow(live, live.dataset.live, (text) => put(live, parse(text).body.c
 
 const start = document.querySelector("[data-reload]");
 if (start) {
+  const hint = start.querySelector("[data-few]");
+  start.addEventListener("submit", (event) => {
+    const count = start.querySelectorAll("input:checked").length;
+    if (count > 1 && count < 7) return;
+    event.preventDefault();
+    hint.textContent = hint.dataset.few;
+    hint.classList.add("wanted");
+  });
   follow(start, start.dataset.reload, (text) => {
     const section = parse(text).querySelector("[data-reload]");
     if (!section) return;
