@@ -50,6 +50,9 @@ def leaderboard(
         opened, scorer or "robust", published=published, choice=choice, ranked=True
     )
     text = board.render(form)
+    if form in ("csv", "json"):  # which have no place for a remark
+        for remark in board.copies:
+            typer.echo(remark, err=True)
     if out is None:
         print(text)
     else:

@@ -531,7 +531,7 @@ class Run:
         folder = Path(folder)
         header = _read_header(folder / "run.json")
         if header is None:
-            raise UserError(f"{folder}: no run here (no run.json); make one with mmneedle run")
+            raise UserError(f"{folder}: {_no_run(folder)}")
         return cls(header, [folder])
 
     def records(self) -> Iterator[Record]:
@@ -661,6 +661,17 @@ def _outcomes(path: Path, header: RunHeader) -> Iterator[tuple[int, Record]]:
 def replaces(code: int, status: Status) -> bool:
     """Whether a later attempt's status takes the place of the code noted for its sample."""
     return status in FINAL or not code or STATUSES[code - 1] not in FINAL
+
+
+def _no_run(path: Path) -> str:
+    """What is at a place where no run is."""
+    if path.is_file():
+        import zipfile  # for this alone
+
+        if zipfile.is_zipfile(path):
+            return "is a submission; leaderboard, figures and submit check read it"
+        return "is a file; name a run's folder"
+    return "no run here (no run.json); make one with mmneedle run"
 
 
 def _read_header(path: Path) -> RunHeader | None:

@@ -171,6 +171,10 @@ def _check(question: Question) -> None:
         raise UserError("--detect takes points between 0 and 50, such as 3")
     if not (0 < question.power < 1 and 0 < question.alpha < 1):
         raise UserError("--power and --alpha are shares between 0 and 1, such as 0.8 and 0.05")
+    if not 0 <= question.accuracy <= 1:
+        raise UserError(
+            f"--accuracy takes a share between 0 and 1, such as 0.5, not {question.accuracy:g}"
+        )
     if not half <= question.accuracy <= 1 - half:
         raise UserError(
             f"two models cannot differ by {100 * question.detect:g} points around an accuracy of "

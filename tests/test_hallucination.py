@@ -334,6 +334,8 @@ def test_whatever_is_answered_the_figures_hold_together(shapes, n, seed, questio
     for row in study.existence.settings:
         if row.youden is not None:
             assert row.youden_interval[0] <= row.youden <= row.youden_interval[1]
+        if row.precision is not None:
+            assert row.precision_interval[0] <= row.precision <= row.precision_interval[1]
     for one in study.findings:
         assert one.text.endswith(".") and "nan" not in one.text and "None" not in one.text
         assert (one.verdict == "notable") <= (
@@ -343,6 +345,12 @@ def test_whatever_is_answered_the_figures_hold_together(shapes, n, seed, questio
         )
         assert typeset(one.text).replace("\N{NO-BREAK SPACE}", " ") == one.text
     to_json(study)
+
+
+def test_perfect_precision_may_be_perfect():
+    for row in examine(run_of(models.oracle, 80), draws=99).existence.settings:
+        assert (row.precision, row.precision_interval[1]) == (1, 1)
+        assert (row.mcc, row.mcc_interval[1]) == (1, 1)
 
 
 def test_the_same_answers_give_the_same_study():

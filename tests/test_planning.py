@@ -183,6 +183,7 @@ def test_two_runs_as_a_pilot(mmneedle: Shell, tmp_path):
         (("--detect", 60), "--detect takes points"),
         (("--power", 1), "--power and --alpha are shares"),
         (("--accuracy", 0.99), "name another --accuracy"),
+        (("--accuracy", 50), "--accuracy takes a share between 0 and 1, such as 0.5, not 50"),
         (("--discordant", 0.01), "--discordant"),
         (("--models", 1), "--models takes 2"),
         (("--questions-per-haystack", 8), "needs --alike"),

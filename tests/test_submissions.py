@@ -506,7 +506,24 @@ def test_what_is_no_submission_is_one_clear_line(
 
 def test_a_missing_file_is_one_clear_line(mmneedle: Shell, tmp_path: Path) -> None:
     assert "no such file" in mmneedle.refused("submit", "check", tmp_path / "none.zip")
-    assert "no such file" in mmneedle.refused("submit", "check", tmp_path)
+    assert "is a folder, not a submission" in mmneedle.refused("submit", "check", tmp_path)
+
+
+def test_runs_and_submissions_in_each_others_place(mmneedle: Shell) -> None:
+    build(mmneedle)
+    mmneedle.ok("run", "set", "--model", "baseline/oracle", "--log", "runs/oracle")
+    mmneedle.ok("submit", "pack", "runs/oracle")
+    told = "oracle.submission.zip: is a submission; leaderboard, figures and submit check read it"
+    for verb in ("score", "compare", "report", "findings", "view"):
+        assert told in mmneedle.refused(verb, "oracle.submission.zip")
+    assert "mmneedle submit pack runs/oracle makes" in mmneedle.refused(
+        "submit", "check", "runs/oracle"
+    )
+    assert "is a run's folder; --data takes" in mmneedle.refused(
+        "submit", "check", "oracle.submission.zip", "--data", "runs/oracle"
+    )
+    Path("x").write_text("x")
+    assert "x: is a file; name a run's folder" in mmneedle.refused("score", "x")
 
 
 @given(st.binary(max_size=300), st.integers(1, 9000), st.sampled_from(sorted(METHODS)), st.data())
@@ -623,7 +640,34 @@ def test_flipped_bytes_never_pass_and_never_crash(packed: Path, data: Any) -> No
                 assert (submission.folder / name).read_bytes() == before[name]
 
 
+def test_a_false_score_is_told_as_figures(packed: Path, tmp_path: Path) -> None:
+    content = members(packed)
+    rows = json.loads(content["scores.json"])
+    rows[0]["bounds"] = {"existence": [0.5, 0.75]}
+    path = written(tmp_path / "x.zip", content | {"scores.json": json.dumps(rows).encode()},
+                   honest=True)  # fmt: skip
+    (text,) = (one.text for one in check(path).checks if one.name == "scores")
+    assert "bounds of existence 0.5000–0.7500, by the answers 1.0000–1.0000" in text
+    assert "{" not in text
+
+
 # --------------------------------------------------------------------------- on a leaderboard
+
+
+def test_a_run_and_its_own_submission_are_one_row(
+    packed: Path, dataset: DataSet, tmp_path: Path
+) -> None:
+    run = write_run(tmp_path / "m", errs, SHAPES, model="vendor/m", dataset=dataset)
+    other = write_run(tmp_path / "o", always_right, SHAPES, model="vendor/m", dataset=dataset)
+    board = leaderboard([open_submission(packed), other, run], ranked=True)
+    assert {entry.run for entry in board.entries} == {"m", "o"}
+    told = "m.zip holds the answers of m: they are the same run, which is shown once."
+    for form in ("md", "html", "latex"):
+        assert told in board.render(form)
+    assert {entry.run for entry in leaderboard([open_submission(packed), other]).entries} == {
+        "m.zip",
+        "o",
+    }
 
 
 def test_a_submission_stands_on_a_leaderboard_marked(

@@ -11,6 +11,7 @@ from mmneedle.reports import published as paper
 from mmneedle.reports.blocks import FEWER, any_fewer
 from mmneedle.reports.choice import Choice
 from mmneedle.reports.comparability import find_recipes, reasons
+from mmneedle.reports.copies import once
 from mmneedle.reports.entries import Entry, published_entries, run_entries, run_names
 from mmneedle.reports.markdown import markdown_table
 from mmneedle.reports.ranked import with_ranks
@@ -31,6 +32,8 @@ class Leaderboard(msgspec.Struct, frozen=True):
     """Why rows of different tables, and some of one, cannot be compared: a sentence each."""
     rank_note: str | None = None
     """What ranks mean; None where there are none."""
+    copies: tuple[str, ...] = ()
+    """Which submissions are not shown, as their run is: a sentence each."""
 
     def render(self, form: str) -> str:
         """The leaderboard as "md", "csv", "json", "latex" or "html"."""
@@ -97,6 +100,7 @@ class Leaderboard(msgspec.Struct, frozen=True):
                 "states it until mmneedle submit check has made it again."
             )
         notes += [f"§ {run} is submitted by {by}." for run, by in submitted.items() if by]
+        notes += self.copies
         if self.rank_note:
             notes.append(self.rank_note)
         return notes
@@ -156,6 +160,7 @@ def leaderboard(
         UserError: `choice` leaves no row.
     """
     choice = choice or Choice()
+    runs, copies = msgspec.structs.astuple(once(runs))
     scorers = tuple(dict.fromkeys((scorer, paper.SCORER)))
     names = run_names(runs)
     entries = [
@@ -170,7 +175,12 @@ def leaderboard(
     if ranked:
         entries, note = msgspec.structs.astuple(with_ranks(entries, runs, names, choice))
     return Leaderboard(
-        tuple(entries), scorer, choice.sort, tuple(_apart(runs, names, entries)), note
+        tuple(entries),
+        scorer,
+        choice.sort,
+        tuple(_apart(runs, names, entries)),
+        note,
+        tuple(copies),
     )
 
 

@@ -140,8 +140,13 @@ class Archive:
         path = Path(path)
         try:
             zipped = zipfile.ZipFile(path)
-        except (FileNotFoundError, IsADirectoryError):
+        except FileNotFoundError:
             raise UserError(f"{path}: no such file; mmneedle submit pack RUN makes one") from None
+        except IsADirectoryError:
+            what, how = "a folder", "name a submission's file"
+            if (path / "run.json").is_file():
+                what, how = "a run's folder", f"mmneedle submit pack {path} makes a submission"
+            raise UserError(f"{path}: is {what}, not a submission; {how}") from None
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
         except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:

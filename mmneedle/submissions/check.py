@@ -305,10 +305,22 @@ def _differences(stated: list[Row], found: list[Row]) -> Iterator[str]:
             continue
         one, other = (msgspec.to_builtins(each) for each in (there.pop(key), row))
         for field in one:
-            if field != "spent" and not _same(one[field], other[field]):
-                yield f"{where} {field} {_short(one[field])}, by the answers {_short(other[field])}"
+            if field == "spent" or _same(one[field], other[field]):
+                continue
+            for name, said, is_ in _parts(field, one[field], other[field]):
+                yield f"{where} {name} {_short(said)}, by the answers {_short(is_)}"
     for row in there.values():
         yield f"{row.setting.name} {row.split} {row.scorer} is of nothing"
+
+
+def _parts(field: str, one: Any, other: Any) -> Iterator[tuple[str, Any, Any]]:
+    """What differs in a field: its name with both values; of a dict, each key that differs."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        yield field, one, other
+        return
+    for key in dict.fromkeys((*one, *other)):
+        if not _same(one.get(key), other.get(key)):
+            yield f"{field} of {key}", one.get(key), other.get(key)
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -322,6 +334,10 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _short(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, list | tuple):
+        return "–".join(map(_short, value))[:80] or "none"
     return f"{value:.4f}" if isinstance(value, float) else str(value)[:80]
 
 

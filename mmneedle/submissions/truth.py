@@ -134,6 +134,10 @@ def find_truths(manifest: Manifest, header: RunHeader, data: Path | None) -> Tru
                 f"submission is about {short(manifest.fingerprint)}; name another with --data"
             )
         return Truths(f"the data set at {data}", dataset)
+    if data is not None and (data / "run.json").is_file():
+        raise UserError(
+            f"{data}: is a run's folder; --data takes that of its data set, or of COCO's photos"
+        )
     source = _source(manifest, data)
     if isinstance(source, str):
         return source

@@ -255,7 +255,7 @@ def _unpacked(path: Path) -> list[Path]:
         if not path.exists():
             raise UserError(f"{path}: no such folder; name a data set or a run")
         if not path.is_dir():
-            raise UserError(f"{path}: is a file; name the folder of a data set or a run")
+            Run.open(path)  # which says what it is
         inner = sorted(
             one for one in path.iterdir() if any((one / name).is_file() for name in names)
         )

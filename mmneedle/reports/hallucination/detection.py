@@ -136,10 +136,15 @@ def _detection(parts: Sequence[Needles], setting: Setting | None) -> Detection:
         youden=j,
         youden_interval=ends,
         precision=precision,
-        precision_interval=drawn[0] if precision is not None else None,
+        precision_interval=_around(precision, drawn[0]),
         mcc=mcc,
-        mcc_interval=drawn[1] if mcc is not None else None,
+        mcc_interval=_around(mcc, drawn[1]),
     )
+
+
+def _around(value: float | None, ends: Range) -> Range | None:
+    """An interval that holds the figure itself: one that is perfect in the sample may be so."""
+    return None if value is None else (min(ends[0], value), max(ends[1], value))
 
 
 def _share(parts: Sequence[Needles], column: str) -> Share:
