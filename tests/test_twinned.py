@@ -80,8 +80,15 @@ def test_without_a_paraphrase_meaning_counts_as_sight_and_that_is_said(tmp_path:
         ([(40, "lp"), (10, ""), (150, "ilp")], "Most of the loss in images is sight: 40 of 50"),
         ([(10, "lp"), (40, ""), (150, "ilp")], "Less than half of the loss in images is sight: 10"),
         ([(20, "lp"), (20, "l"), (160, "ilp")], "Whether sight is more than half"),
-        ([(20, "lp"), (20, "i"), (160, "ilp")], "That anything is lost to sight, the data cannot"),
-        ([(5, "lp"), (40, "i"), (155, "ilp")], "Images are no loss: 97.5 % of positives are right"),
+        ([(20, "lp"), (20, "i"), (160, "ilp")], "That images lose anything, the data cannot tell"),
+        (
+            [(20, "l"), (30, "il"), (150, "ilp")],
+            "Images lose more than the literal text, but not more than the paraphrased text",
+        ),
+        (
+            [(5, "lp"), (40, "i"), (155, "ilp")],
+            "Images are no loss: positives right are 97.5 % in images",
+        ),
         ([(40, "il"), (160, "ilp")], "Nothing is lost in images: none of 200 positives is wrong."),
     ],
 )

@@ -52,15 +52,21 @@ def headline(of: Twinned, side: Side) -> str:
         return f"No {kind} was answered in every form."
     if not all_of.errors:
         return f"Nothing is lost in images: none of {many(all_of.n, kind)} is wrong."
-    last = of.forms[-1]
-    pair = side.pair("image", last)
-    gap = pair.comparison.overall.result.difference or 0.0
-    rates = [percent(rate.value) for rate in (all_of.rates[0], all_of.rates[-1])]
-    between = f"{rates[0]} % of {kind}s are right in images, {rates[1]} % in {NAMES[last]}"
-    if pair.holm >= ALPHA:
-        return f"That anything is lost to sight, the data cannot tell: {between}."
-    if gap > 0:
+    shares = [
+        f"{percent(rate.value)} % in {NAMES[form]}"
+        for form, rate in zip(of.forms, all_of.rates, strict=True)
+    ]
+    between = f"{kind}s right are {', '.join(shares[:-1])} and {shares[-1]}"
+    worse = [_images_against(side, form) for form in of.forms[1:]]
+    if worse[0] == 0:
+        return f"That images lose anything, the data cannot tell: {between}."
+    if worse[0] < 0:
         return f"Images are no loss: {between}."
+    if worse[-1] <= 0:
+        return (
+            "Images lose more than the literal text, but not more than the paraphrased text, so "
+            f"that sight loses anything beyond meaning cannot be told: {between}."
+        )
     share = all_of.of_errors["sight"]
     low, high = map(percent, share.interval)
     counted = (
@@ -75,6 +81,15 @@ def headline(of: Twinned, side: Side) -> str:
     return (
         f"Whether {what} is more than half of the loss in images, the data cannot tell: {counted}."
     )
+
+
+def _images_against(side: Side, form: Form) -> int:
+    """1: images are worse than a text form beyond chance, -1: better, 0: cannot be told."""
+    pair = side.pair("image", form)
+    gap = pair.comparison.overall.result.difference
+    if pair.holm >= ALPHA or not gap:
+        return 0
+    return 1 if gap < 0 else -1
 
 
 def details(of: Twinned, side: Side) -> list[str]:

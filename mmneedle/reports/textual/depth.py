@@ -258,6 +258,8 @@ def _share(of: Placed, which: NDArray[np.bool_]) -> Share:
 
 def _test(of: Placed, end: Bools, middle: Bools) -> float | None:
     which = end | middle
+    if not 0 < np.count_nonzero(of.right[which]) < np.count_nonzero(which):
+        return None  # habits vary, answers do not
     cluster = of.cluster[which] if of.clustered and not _within(of) else None
     return association(end[which], of.rest[which], of.strata[which], cluster)
 
