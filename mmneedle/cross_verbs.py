@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from mmneedle import figure_verbs
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -53,6 +55,12 @@ def text_report(
         list[Path] | None,
         typer.Option(help="Text data set folder, where it is not where the run saw it."),
     ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Write figures for papers to this folder too.")
+    ] = None,
+    columns: figure_verbs.Columns = 2,
+    width: figure_verbs.Width = None,
+    formats: figure_verbs.Formats = "pdf,png",
 ) -> None:
     """Write one page: scores by length and depth, texts and images on one axis of tokens."""
     from mmneedle.reports.textual.write import write_text_report
@@ -60,6 +68,14 @@ def text_report(
 
     opened = open_runs(runs, textual=None)
     share = None if threshold is None else threshold / 100
+    if figures is not None:
+        from mmneedle.reports.figures.texts import write_text_figures
+
+        chosen = figure_verbs.read_formats(formats)
+        files = write_text_figures(
+            opened, figures, threshold=share, columns=columns, width=width, formats=chosen
+        )
+        print(f"{figures}: {len(files)} files, captions.md says what they show")
     print(write_text_report(opened, out, threshold=share, datasets=data or ()))
 
 

@@ -1,5 +1,6 @@
 """The page on texts: its numbers are the scores' own, its sentences follow them."""
 
+import csv
 import html
 import json
 import re
@@ -324,6 +325,40 @@ def test_a_real_run_over_http(mmneedle: Shell, tmp_path: Path) -> None:
     assert len(sentences) == 6, "each example shows its needle"
     numbers = {re.findall(r"\d{7}", one)[0] for one in sentences}
     assert all(f"Expected {number}" in page for number in numbers)
+
+
+def test_figures_for_papers_have_their_data_and_captions(mmneedle: Shell, tmp_path: Path) -> None:
+    def lost(setting: TextSetting, index: int) -> bool:
+        return setting.depth not in MIDDLE
+
+    one = niah(tmp_path / "one", lost, count=6, model="test/one")
+    other = niah(tmp_path / "other", lambda s, i: True, model="test/$other_")
+    out = tmp_path / "figures"
+    said = mmneedle.ok(
+        "text-report", one.folder, other.folder, "--out", tmp_path / "page.html",
+        "--figures", out, "--formats", "svg", "--columns", 1,
+    )  # fmt: skip
+    assert f"{out}: 12 files" in said
+    names = [
+        "text-depth-niah",
+        "text-length-niah",
+        "text-map-niah",
+        "text-tokens-1",
+        "text-tokens-2",
+    ]
+    assert sorted(path.stem for path in out.glob("*.svg")) == names
+    with (out / "text-map-niah.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * len(LENGTHS) * len(DEPTHS)
+    cells = {(cell.length, cell.depth): cell for cell in maps.cells(read([one]).series[0])}
+    for row in rows[: len(cells)]:
+        cell = cells[int(row["length"]), round(1000 * float(row["depth"]))]
+        assert float(row["score"]) == cell.score
+    captions = (out / "captions.md").read_text()
+    assert "U-shape: lost in the middle" in captions and "4 to 6 samples a cell" in captions
+    assert "\\$other\\_" in (out / "captions.tex").read_text()
+    refused = mmneedle.refused("text-report", one.folder, "--figures", out, "--formats", "gif")
+    assert "no figure format 'gif'" in refused
 
 
 # --------------------------------------------------------------------------- bad input

@@ -71,7 +71,7 @@ def accuracy_map(
             made = layout.canvas(ax, width, 1, panel=width, aspect=1)
             figure, panel = made.figure, ax
         values = [[_value(found.get((s.label, one))) for one in settings] for s in chosen]
-        mesh = _mesh(panel, np.array(values, float))
+        mesh = heat_mesh(panel, np.array(values, float))
         gutter = max(style.text_width(line) for n in names.values() for line in n.split("\n"))
         room = ((width if ax is None else figure.get_figwidth()) - gutter - 0.6) / len(settings)
         _numbers(panel, chosen, settings, found, few, room)
@@ -92,7 +92,7 @@ def _value(share: Share | None) -> float:
     return np.nan if share is None or share.value is None else 100 * share.value
 
 
-def _mesh(panel: Axes, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> QuadMesh:
+def heat_mesh(panel: Axes, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> QuadMesh:
     """Cells of a heat map as vectors, the first row on top; NaN stays paper."""
     mesh = panel.pcolormesh(
         np.ma.masked_invalid(values),
@@ -386,7 +386,7 @@ def _position_panel(panel: Axes, rows: Sequence[Datum], setting: Setting, few: i
         if 0 < datum.share.n < few:
             colour = mpl.colormaps[style.MAP](datum.share.value or 0.0)
             _hatch(panel, column, row, style.ink(colour))
-    _mesh(panel, values)
+    heat_mesh(panel, values)
     panel.set_xlim(0, setting.cols)
     panel.set_aspect("equal")
     panel.set_xticks([])
