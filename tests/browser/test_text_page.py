@@ -83,7 +83,7 @@ def test_it_prints_without_cutting(browser: "Browser", address: str):
     rights = opened.page.evaluate(
         """() => [...document.querySelectorAll('main svg, main p, main table')]
             .filter(e => !e.closest('details'))
-            .map(e => [e.outerHTML.slice(0, 80), e.getBoundingClientRect().right])
+            .map(e => [e.outerHTML.slice(0, 160), e.getBoundingClientRect().right])
             .filter(one => one[1] > document.documentElement.clientWidth + 1)"""
     )
     assert rights == []
