@@ -125,6 +125,9 @@ class RunHeader(msgspec.Struct, kw_only=True):
                 raise ValueError(f"{name} stopped at sample {found.end}")
             if not (0 < found.halfwidth < 0.5 and 0 < found.level < 1):
                 raise ValueError(f"{name} stopped at a half-width of {found.halfwidth}")
+        self.stopped = {
+            name: found for name, found in self.stopped.items() if found.end < self.plan[name][1]
+        }  # where all was asked, nothing was stopped
         if not 1 <= self.shard[0] <= self.shard[1]:
             raise ValueError(f"shard {self.shard[0]} of {self.shard[1]}")
         if self.questions < 1:

@@ -81,10 +81,7 @@ class Watch:
             return False
         if self.log.status(setting, index) is not None:  # else it was not asked after all
             prefix.give_up(index)
-        if not prefix.enough():
-            return False
-        self._stop(setting.name)
-        return True
+        return prefix.enough() and self._stop(setting.name)
 
     def asked(self, setting: AnySetting) -> int:
         """How many samples this command is asked for at a setting, stops considered."""
@@ -92,10 +89,14 @@ class Watch:
         start, stop = self.log.plan[name]
         return max(0, min(stop, self.log.header.span(name)[1]) - start)
 
-    def _stop(self, name: str) -> None:
+    def _stop(self, name: str) -> bool:
+        """Write down that a setting is stopped. Returns False where all of it was begun."""
         end = self._prefixes[name].end()
+        if end >= self._prefixes[name].stop:
+            return False
         stop = Stop(end=end, halfwidth=self.halfwidth, level=LEVEL, rule=RULE, at=now())
         self.log.set_stops(self.log.header.stopped | {name: stop})
+        return True
 
     def sentences(self) -> Iterator[str]:
         """What became of each setting that this command asked for."""
@@ -103,9 +104,10 @@ class Watch:
         for name, prefix in self._prefixes.items():
             if name not in self.log.header.stopped:
                 widths = " and ".join(f"{100 * one:.1f}" for one in prefix.halfwidths())
+                rest = "" if prefix.last < prefix.stop else "; all were asked"
                 yield (
                     f"{name}: not stopped, half-widths are {widths} points after "
-                    f"{prefix.reached - prefix.start} samples"
+                    f"{prefix.reached - prefix.start} samples{rest}"
                 )
 
 

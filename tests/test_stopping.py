@@ -175,10 +175,11 @@ def test_failures_of_a_server_cannot_stop_a_run(tmp_path):
     assert summary.asked == 300
     assert summary.missing == pytest.approx(90, abs=30)
     assert "not stopped, half-widths are" in str(summary)
-    # The server is well again: only now can the rule see that it is enough.
+    # The server is well again: it is enough now, but nothing is left that could be stopped.
     healed = ask(folder, data, lambda request, attempt: Response("ok", right(request.sample)))
     assert healed.missing == 0
-    assert set(Run.open(folder).header.stopped) == {SMALL.name}
+    assert Run.open(folder).header.stopped == {}
+    assert "; all were asked" in str(healed)
 
 
 def test_a_few_rejected_requests_make_it_ask_more(tmp_path):
@@ -241,6 +242,23 @@ def test_reports_say_so(tmp_path):
     end = run.header.stopped[SMALL.name].end
     assert "was stopped by rule, once Exact and Existence on negatives were known to ±10" in text
     assert f"after {end:,} of 2,000 samples" in text
+
+
+def test_where_all_was_asked_nothing_was_stopped(tmp_path):
+    ask(tmp_path / "long", FakeDataSet(small=2000), mostly(0.9))
+    end = Run.open(tmp_path / "long").header.stopped[SMALL.name].end
+    folder = tmp_path / "run"
+    summary = ask(folder, FakeDataSet(small=end), mostly(0.9))
+    run = Run.open(folder)
+    assert (summary.asked, run.header.stopped) == (end, {})
+    assert "stopped by rule" not in str(summary)
+    assert f"{SMALL.name}: not stopped, half-widths are" in str(summary)
+    assert "; all were asked" in str(summary)
+    assert "stopped" not in leaderboard([run]).render("md")
+    # nor does a log say so that was written otherwise
+    stop = Stop(end=end, halfwidth=WIDTH, level=0.95, rule="x", at="")
+    content = msgspec.to_builtins(run.header) | {"stopped": {SMALL.name: msgspec.to_builtins(stop)}}
+    assert msgspec.convert(content, RunHeader).stopped == {}
 
 
 def test_what_a_header_cannot_say(tmp_path):
@@ -367,6 +385,7 @@ def test_it_needs_nothing_but_the_log(tmp_path):
     """A rule that comes later finds what it would have found, and asks nothing."""
     data, folder = FakeDataSet(small=800), tmp_path / "run"
     ask(folder, data, mostly(0.9), None)
-    with RunLog.open(folder, Run.open(folder).header) as log:
+    header = Run.open(folder).header
+    with RunLog.open(folder, msgspec.structs.replace(header, plan={SMALL.name: (0, 900)})) as log:
         Watch(log, WIDTH)
         assert log.header.stopped[SMALL.name].end == 800  # all that was asked stays

@@ -338,7 +338,6 @@ def _notes(
     yield from _spent(lines)
     if any(line.scored < len(settings) for line in lines):
         yield "Rows that lack a setting stand below the others: their mean covers fewer settings."
-    yield from _unequal(cells)
     yield from _unranked(lines, sort)
     for line in lines:
         entries = [entry for cell in line.cells.values() for entry in cell.entries]
@@ -463,21 +462,6 @@ def _unranked(lines: Sequence[Line], sort: Sort) -> Iterator[str]:
             lack += f" at {label(Setting(*sort))}"
         answered = "" if sort == "youden" else " that it answered"
         yield f"{', '.join(them)}: no rank (–), for want of {lack}{answered}."
-
-
-def _unequal(cells: Sequence[tuple[Line, Setting, Cell]]) -> Iterator[str]:
-    """Settings whose rows were asked different samples of the same data set."""
-    spans: dict[Setting, set[tuple[int, int]]] = {}
-    for _, setting, cell in cells:
-        for entry in cell.entries:
-            if entry.samples is not None:
-                spans.setdefault(setting, set()).add(entry.samples)
-    differing = [label(setting) for setting, found in sorted(spans.items()) if len(found) > 1]
-    if differing:
-        yield (
-            f"At {', '.join(differing)} the rows were asked different samples of the data set "
-            "(column n): their figures are comparable only within their intervals."
-        )
 
 
 def _missing(entries: Sequence[Entry], split: str, metric: str) -> str | None:
