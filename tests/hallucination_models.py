@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from mmneedle.outcomes import KINDS, NOWHERE, UNDEFINED, Marks, Outcomes
+from mmneedle.reports.hallucination.inference import share
+from mmneedle.reports.hallucination.suspects import Measured
 from mmneedle.types import Response, Setting
 
 SETTINGS = (
@@ -266,3 +268,9 @@ def swapper(setting, index, truth):
     else:
         said = f"{place.image}, {place.column}, {place.row}"
     return Response("ok", said, absent_logprob=-0.1 if place is None else -3.0)
+
+
+def measured(key: str, *, hits: int, n: int, expected: float) -> Measured:
+    """A suspect that no test tells from chance."""
+    seen = share([True] * hits + [False] * (n - hits))
+    return Measured(key=key, label=key, seen=seen, expected=expected, p=1.0)

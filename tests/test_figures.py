@@ -139,7 +139,7 @@ def test_accuracy_map_holds_the_scores_and_bolds_the_best(tmp_path):
     assert [t.get_text() for t in panel.get_xticklabels()] == ["(1,4)", "(9,2)"]
     assert [t.get_text() for t in panel.get_yticklabels()] == ["m/first", "m/right"]
     cells = {t.get_text(): t.get_fontweight() for t in panel.texts}
-    assert cells == {"6.2": "normal", "2.8": "normal", "100.0": "bold"}
+    assert cells == {"6.3": "normal", "2.8": "normal", "100.0": "bold"}
 
 
 def test_other_data_sets_have_no_best(tmp_path):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mmneedle.reports.hallucination import examine, to_json
 from mmneedle.reports.hallucination.evidence import typeset
+from mmneedle.reports.hallucination.suspects import nearest
 from mmneedle.types import Setting
 
 MADE_UP = {"existence.informed", "existence.lean_yes"}
@@ -176,6 +177,59 @@ def test_recall_is_lost_in_the_middle():
     assert "recall.image_trend" not in notable(study)
     text = next(one.text for one in study.findings if one.key == "recall.image_middle")
     assert "lost in the middle" in text
+
+
+def test_a_gap_of_settings_is_no_gap_of_places():
+    """Easy and hard settings with their needles elsewhere: pooled counts would show a gap."""
+    easy, hard = Setting(1, 3, 3), Setting(1, 8, 8)
+
+    def answer(rng, setting, truth):
+        said = truth.copy()
+        lost = (truth[:, 0] > 0) & (rng.random(len(truth)) < (0.05 if setting == easy else 0.6))
+        said[lost] = models.ABSENT
+        return said
+
+    study = examine(run_of(answer, 400, settings=[easy, hard]))
+    rim = study.recall.places["recall.cell_rim"]
+    pooled = rim.high.value - rim.low.value
+    assert abs(pooled) > 0.1  # a ninth of the cells of one setting is inner, a third of the other's
+    assert abs(rim.gap) < 0.07
+    assert rim.interval[0] < 0 < rim.interval[1]
+    even = next(one for one in study.findings if one.key == "recall.even")
+    assert even.verdict == "no evidence"
+    assert "weighted alike over settings" in even.text
+    shown = to_json(study)["recall"]["places"]["recall.cell_rim"]
+    assert (shown["gap"], shown["interval"]) == (rim.gap, rim.interval)
+
+
+def test_the_nearest_habit_is_one_that_was_seen():
+    """On equal p the most beyond chance; what is rarer than by chance is no habit."""
+    nothing = models.measured("never", hits=0, n=273, expected=0.09)
+    little = models.measured("little", hits=30, n=273, expected=0.1)
+    more = models.measured("more", hits=40, n=273, expected=0.1)
+    assert nearest([nothing, little, more]).key == "more"
+    assert nearest([nothing]) is None
+
+
+def test_patterns_that_never_happened_are_not_called_nearest():
+    """It errs far off, in another row and column: no pattern is as frequent as by chance."""
+
+    def far(rng, setting, truth):
+        said = truth.copy()
+        for at in np.flatnonzero((truth[:, 0] > 0) & (rng.random(len(truth)) < 0.5)):
+            row, column = truth[at, 1:]
+            away = [
+                (r, c)
+                for r in range(1, 9)
+                for c in range(1, 9)
+                if min(abs(r - row), abs(c - column)) >= 2 and (r, c) != (column, row)
+            ]
+            said[at, 1:] = away[rng.integers(len(away))]
+        return said
+
+    study = examine(run_of(far, 300, settings=[Setting(1, 8, 8)]))
+    text = next(one.text for one in study.findings if one.key == "looking.none")
+    assert "none of 7 patterns is seen more often than by chance" in text
 
 
 def test_recall_that_is_a_habit_is_not_recall():

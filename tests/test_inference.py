@@ -18,6 +18,7 @@ from mmneedle.reports.hallucination.inference import (
     excess,
     newcombe,
     share,
+    standardised,
     uneven,
 )
 from mmneedle.reports.hallucination.suspects import _gain
@@ -208,6 +209,28 @@ def test_perfect_answers_leave_precision_and_mcc_uncertain():
     every = share(np.ones(30, bool))
     for low, high in _drawn(every, every):
         assert 0.8 < low < 0.97 and high > 0.99
+
+
+def test_one_stratum_is_newcombes():
+    low, high = share([True] * 48 + [False] * 32), share([True] * 56 + [False] * 14)
+    found = standardised([(low, high), (share([]), high)])
+    assert found.interval == pytest.approx(
+        newcombe((0.8, high.interval), (0.6, low.interval)), abs=1e-12
+    )
+    assert standardised([(share([]), high)]) is None
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.25])
+def test_a_standardised_gaps_interval_covers_the_truth(gap):
+    """Strata of other difficulty and other sizes on both sides."""
+    rng = np.random.default_rng(1)
+    strata = [(40, 12, 0.1), (15, 60, 0.7), (30, 30, 0.4)]
+    within = 0
+    for _ in range(1_000):
+        parts = [(share(rng.random(n) < p), share(rng.random(m) < p + gap)) for n, m, p in strata]
+        low, high = standardised(parts).interval
+        within += low <= gap <= high
+    assert within >= 930  # fewer: 0.4 % at 95 % coverage
 
 
 def test_newcombe_is_the_published_example():

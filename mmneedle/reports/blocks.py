@@ -16,7 +16,7 @@ from mmneedle.reports.standings import (
     mean_chance,
     youden_chance,
 )
-from mmneedle.reports.words import percent, signed
+from mmneedle.reports.words import percent, points, signed
 from mmneedle.statistics.ranking import Rank
 from mmneedle.types import Setting
 
@@ -203,7 +203,7 @@ def small(value: float | None) -> str:
     """A chance level as per cent: digits enough to see it."""
     if value is None:
         return "–"
-    return f"{100 * value:.1f}" if value >= 0.01 else f"{100 * value:.2g}"
+    return points(value) if value >= 0.01 else f"{100 * value:.2g}"
 
 
 def marks(line: Line, table: Table) -> str:

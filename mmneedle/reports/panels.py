@@ -9,7 +9,7 @@ from mmneedle.reports import svg
 from mmneedle.reports.entries import Entry
 from mmneedle.reports.findings import NO_ANSWER, Findings, Tally
 from mmneedle.reports.standings import Cell, Table, chance
-from mmneedle.reports.words import label, many, percent, visible
+from mmneedle.reports.words import label, many, percent, points, visible
 from mmneedle.types import Setting
 
 SCORERS = ("robust", "paper")
@@ -262,7 +262,7 @@ def _cell_figure(found: Findings) -> Markup:
     ]
     return svg.cell_map(
         rates,
-        [["" if rate is None else f"{100 * rate:.0f}" for rate in row] for row in rates],
+        [["" if rate is None else points(rate, 0) for rate in row] for row in rates],
         hints,
         title=f"Exact accuracy by true cell at {named(found.setting)}",
         description=(
@@ -283,7 +283,7 @@ def _pointed_figure(found: Findings) -> Markup:
     ]
     return svg.cell_map(
         shares,
-        [[f"{100 * share:.0f}" if share else "" for share in row] for row in shares],
+        [[points(share, 0) if share else "" for share in row] for row in shares],
         hints,
         title=f"Cells named although the photo is not there, at {named(found.setting)}",
         description=f"{many(total, 'false alarm')}; the most for one cell is {percent(top)} %.",
@@ -311,7 +311,7 @@ def _image_figure(found: Findings) -> Markup:
         description=described,
         axis="image that holds the needle",
         texts=[
-            "" if tally.exact_rate is None else f"{100 * tally.exact_rate:.0f}"
+            "" if tally.exact_rate is None else points(tally.exact_rate, 0)
             for tally in found.images
         ],
     )

@@ -6,8 +6,8 @@ from typing import Any, get_args
 import msgspec
 
 from mmneedle.comparing import ALPHA
-from mmneedle.reports.versus import aligned, points, probability
-from mmneedle.reports.words import label, many, percent, visible
+from mmneedle.reports.versus import aligned, probability
+from mmneedle.reports.words import label, many, percent, points, visible
 from mmneedle.retrieval.contrast import Contrast, Judged, Level, Part, Verdict
 from mmneedle.tasks.text import MAKERS, maker_class
 from mmneedle.types import Setting

@@ -16,7 +16,7 @@ import msgspec
 from mmneedle.costs import dollars
 from mmneedle.reports import published as paper
 from mmneedle.reports.entries import Entry
-from mmneedle.reports.words import label, percent
+from mmneedle.reports.words import label, percent, points
 from mmneedle.statistics.ranking import Rank
 from mmneedle.types import Setting
 
@@ -320,7 +320,7 @@ def _notes(
         ruled = any(entry.stopped for _, _, cell in cells for entry in cell.entries)
         kind = "" if ruled else "cluster bootstrap " if shared else "Wilson "
         yield (
-            f"The 95 % {kind}intervals of Exact reach at most {100 * max(reaches):.1f} points from "
+            f"The 95 % {kind}intervals of Exact reach at most {points(max(reaches))} points from "
             "the score."
         )
     yield from _shared(cells)

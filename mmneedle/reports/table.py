@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mmneedle.reports.words import points
+
 if TYPE_CHECKING:
     from mmneedle.scoring import Row
 
@@ -43,4 +45,4 @@ def score_table(rows: Sequence["Row"]) -> str:
 
 
 def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.2f}"
+    return "-" if share is None else points(share, 2)

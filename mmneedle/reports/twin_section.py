@@ -18,8 +18,8 @@ from mmneedle.reports.twins import (
     setting_name,
     verdict_of,
 )
-from mmneedle.reports.versus import points, probability
-from mmneedle.reports.words import percent, short
+from mmneedle.reports.versus import probability
+from mmneedle.reports.words import percent, points, short
 from mmneedle.runlog import Run
 from mmneedle.twinned import FORM_OF, Form, Losses, Part, Side, Twinned, twinned
 

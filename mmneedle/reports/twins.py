@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from mmneedle.comparing import ALPHA
-from mmneedle.reports.versus import aligned, compared_json, points, probability
-from mmneedle.reports.words import label, many, percent, short
+from mmneedle.reports.versus import aligned, compared_json, probability
+from mmneedle.reports.words import label, many, percent, points, short
 from mmneedle.twinned import FORM_OF, LOST, Against, Form, Losses, Part, Share, Side, Twinned
 from mmneedle.types import Setting
 

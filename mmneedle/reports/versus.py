@@ -6,7 +6,7 @@ from typing import Any
 from mmneedle.comparing import ALPHA, Board, Compared, Measure, Pair, compare_runs, differences
 from mmneedle.reports.entries import run_names
 from mmneedle.reports.standings import labels
-from mmneedle.reports.words import label, many, percent
+from mmneedle.reports.words import label, many, percent, points, rounded
 from mmneedle.runlog import Run
 from mmneedle.scoring import Scorer
 from mmneedle.types import Setting
@@ -199,17 +199,11 @@ def _setting(setting: Setting) -> str:
     return label(setting) + (f" {setting.needles} needles" if setting.needles > 1 else "")
 
 
-def points(share: float) -> str:
-    """A difference of shares in percentage points: "3.2", "-0.4"."""
-    text = f"{100 * share:.1f}"
-    return "0.0" if text == "-0.0" else text
-
-
 def probability(p: float) -> str:
     """A p-value as tables show it: "0.032", "<0.001"; never "0.050" for what lies below it."""
     if p < 0.001:
         return "<0.001"
-    text = f"{p:.3f}"
+    text = rounded(p, 3)
     return "<0.050" if p < ALPHA <= float(text) else text
 
 

@@ -2,15 +2,34 @@
 
 import re
 import unicodedata
+from decimal import ROUND_HALF_UP, Decimal
 
 from mmneedle.types import Setting
+
+_NOISE = 9
+"""Decimal places beyond which a binary fraction tells nothing: what 0.695 lacks of 0.695."""
+
+
+def rounded(value: float, digits: int = 0) -> str:
+    """A finite number with so many decimal places, halves away from zero: 0.695 as "0.70".
+
+    Every report rounds by this one rule. A fraction of counts that is a half in decimals is one
+    here too, although its binary form may lie just below; nothing is ever "-0.0".
+    """
+    exact = Decimal(repr(round(float(value), _NOISE)))
+    return f"{exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP) + 0:.{digits}f}"
+
+
+def points(share: float, digits: int = 1) -> str:
+    """A difference of shares in percentage points: "3.2", "-0.4"."""
+    return rounded(100 * share, digits)
 
 
 def percent(value: float | None, digits: int = 1) -> str:
     """A share as per cent without the sign; never "100.0" or "0.0" for what only comes near."""
     if value is None:
         return "–"
-    text = f"{100 * value:.{digits}f}"
+    text = rounded(100 * value, digits)
     if value < 1 and float(text) == 100:
         return f">{100 - 10**-digits:.{digits}f}"
     if value > 0 and float(text) == 0:
@@ -20,7 +39,7 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 def signed(value: float | None) -> str:
     """Youden's J as text: two digits, a true minus sign."""
-    return "–" if value is None else f"{value + 0.0:.2f}".replace("-0.00", "0.00").replace("-", "−")
+    return "–" if value is None else rounded(value, 2).replace("-", "−")
 
 
 def label(setting: Setting) -> str:

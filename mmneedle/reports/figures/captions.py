@@ -22,7 +22,7 @@ from mmneedle.reports.figures.sentences import (
 )
 from mmneedle.reports.figures.subjects import Subject
 from mmneedle.reports.panels import KINDS, named
-from mmneedle.reports.words import many, percent, signed, visible
+from mmneedle.reports.words import many, percent, points, signed, visible
 from mmneedle.types import Setting
 
 # --------------------------------------------------------------------------- one for each figure
@@ -135,7 +135,7 @@ def convergence(about: About) -> Caption:
         widest = max(known, key=lambda row: number_of(row.at["stderr"]))
         text.append(
             f"At the end the largest standard error is that of {name(widest)} at {at(widest)}: "
-            f"{number(widest.share)} ± {100 * number_of(widest.at['stderr']):.1f} % "
+            f"{number(widest.share)} ± {points(number_of(widest.at['stderr']))} % "
             f"(n = {widest.share.n})."
         )
     if any(row.at["stderr"] == 0 for row in known):
@@ -266,7 +266,7 @@ def _reach(rows: Sequence[Datum]) -> str:
     ]
     if not reaches:
         return ""
-    return f"95 % intervals reach at most {100 * max(reaches):.1f} points from the score."
+    return f"95 % intervals reach at most {points(max(reaches))} points from the score."
 
 
 def _ends(rows: Sequence[Datum], by: str, unit: str) -> str:

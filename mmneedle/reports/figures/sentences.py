@@ -11,7 +11,7 @@ from mmneedle.reports.figures import measures
 from mmneedle.reports.figures.measures import Datum, Share
 from mmneedle.reports.figures.subjects import MARK, Subject, comparable
 from mmneedle.reports.panels import named
-from mmneedle.reports.words import percent, visible
+from mmneedle.reports.words import percent, points, visible
 from mmneedle.scoring import Scorer
 from mmneedle.types import Setting
 
@@ -88,7 +88,8 @@ def _scored(about: About) -> str:
     most = max(gaps, key=lambda gap: gap[0])
     if not most[0]:
         return f"{text}; “{other}” gives the same Exact everywhere."
-    moved = f"{100 * most[1]:+.1f}".replace("-", "−")
+    moved = points(most[1]).replace("-", "−")
+    moved = f"+{moved}" if most[1] > 0 else moved
     return (
         f"{text}; “{other}” moves Exact by at most {moved} points ({visible(most[2])} at "
         f"{named(most[3])})."
@@ -226,7 +227,7 @@ def interval(share: Share) -> str:
     """A share's interval in per cent, in brackets; nothing where there is none."""
     if share.low is None or share.high is None:
         return ""
-    return f"[{100 * share.low:.1f}, {100 * share.high:.1f}]"
+    return f"[{points(share.low)}, {points(share.high)}]"
 
 
 def caption(text: Sequence[str], kind: str, values: Sequence[str], about: About) -> Caption:

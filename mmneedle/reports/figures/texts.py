@@ -31,7 +31,7 @@ from mmneedle.reports.textual import depth as depths
 from mmneedle.reports.textual import maps
 from mmneedle.reports.textual.maps import Cell, depth_name
 from mmneedle.reports.textual.series import Read, Series, read
-from mmneedle.reports.words import percent
+from mmneedle.reports.words import percent, points
 from mmneedle.runlog import Run
 
 Rows = list[dict[str, Any]]
@@ -344,7 +344,7 @@ def _map(panel: Axes, cells: Sequence[Cell]) -> None:
                 panel.add_patch(box)
             continue
         colour = style.ink(mpl.colormaps[style.MAP](one.score))
-        text = f"{100 * one.score:.0f}{'' if one.answered == one.n else '*'}"
+        text = f"{points(one.score, 0)}{'' if one.answered == one.n else '*'}"
         panel.text(x + 0.5, y + 0.5, text, ha="center", va="center", color=colour, size=style.SIZE)
     step = -(-len(lengths) // 8)
     at = [i for i in range(len(lengths)) if (len(lengths) - 1 - i) % step == 0]

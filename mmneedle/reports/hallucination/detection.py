@@ -12,9 +12,11 @@ from mmneedle.reports.hallucination.inference import (
     DRAWS,
     Floats,
     Share,
+    Standardised,
     association,
     newcombe,
     share,
+    standardised,
 )
 from mmneedle.reports.hallucination.needles import (
     Needles,
@@ -74,8 +76,9 @@ class Existence(msgspec.Struct, frozen=True, kw_only=True):
     random: Share
     """False alarms about negatives drawn at random, in settings that have hard ones too."""
     hard: Share
-    hard_gap: Range
-    """Interval of the difference, hard less random."""
+    hard_gap: Standardised | None
+    """False alarms about hard ones less those about random ones, within settings; None where no
+    setting has both."""
     sizes: list[tuple[int, Share]]
     """Haystack's cells, false alarms; by size."""
 
@@ -98,10 +101,7 @@ def existence(parts: Sequence[Needles], draws: int = DRAWS) -> Existence:
     )
     negatives = [of.chosen(~of.positive) for of in parts if (~of.positive).any()]
     sizes, tests["existence.size"] = _by_size(negatives, draws)
-    random, hard, tests["existence.hard"] = _by_likeness(negatives, draws)
-    gap = (-1.0, 1.0)
-    if random.n and hard.n:
-        gap = newcombe(*((one.hits / one.n, one.interval) for one in (hard, random)))
+    random, hard, gap, tests["existence.hard"] = _by_likeness(negatives, draws)
     return Existence(
         whole=_detection(parts, None),
         settings=settings,
@@ -237,16 +237,21 @@ def _by_size(
     return sizes, association(cells, named, None, clusters, draws=draws)
 
 
-def _by_likeness(negatives: Sequence[Needles], draws: int) -> tuple[Share, Share, float | None]:
+def _by_likeness(
+    negatives: Sequence[Needles], draws: int
+) -> tuple[Share, Share, Standardised | None, float | None]:
     mixed = [of for of in negatives if of.hard.any() and not of.hard.all()]
     if not mixed:
         every = [of for of in negatives if of.hard.all()]
         plain = [of for of in negatives if not of.hard.any()]
-        return _share(plain, "named"), _share(every, "named"), None
+        return _share(plain, "named"), _share(every, "named"), None, None
     hard, clusters = joined(mixed, "hard"), clusters_of(mixed)
     p = association(hard, joined(mixed, "named"), strata_of(mixed), clusters, draws=draws)
-    random = _share([of.chosen(~of.hard) for of in mixed], "named")
-    return random, _share([of.chosen(of.hard) for of in mixed], "named"), p
+    others, alike = [of.chosen(~of.hard) for of in mixed], [of.chosen(of.hard) for of in mixed]
+    gap = standardised(
+        [(_share([a], "named"), _share([b], "named")) for a, b in zip(others, alike, strict=True)]
+    )
+    return _share(others, "named"), _share(alike, "named"), gap, p
 
 
 def landmarks(settings: Sequence[Setting]) -> list[Landmark]:

@@ -209,13 +209,14 @@ def _slope(sizes: Sequence[tuple[int, Share]]) -> float:
 
 
 def _hard(of: Existence, levels: Levels) -> Iterator[Finding]:
-    if levels.raw.get("existence.hard") is None:
+    if levels.raw.get("existence.hard") is None or of.hard_gap is None:
         return
-    gap = (of.hard.value or 0) - (of.random.value or 0)
+    gap, (low, high) = of.hard_gap.gap, of.hard_gap.interval
+    weighed = ", weighted alike over settings" if len(of.settings) > 1 else ""
     notable = levels.significant("existence.hard")
     both = (
         f"{told(of.hard)} of captions that resemble a photo there, {told(of.random)} of others; "
-        f"difference {signed(gap)} ({signed(of.hard_gap[0])} to {signed(of.hard_gap[1])}), "
+        f"difference {signed(gap)} ({signed(low)} to {signed(high)}){weighed}, "
         f"{p_text(levels.adjusted['existence.hard'])}"
     )
     if notable:
@@ -223,7 +224,7 @@ def _hard(of: Existence, levels: Levels) -> Iterator[Finding]:
         text = f"Look-alikes deceive it {word} than others: false alarms in {both}."
     else:
         text = f"No evidence that look-alikes deceive it more than others: false alarms in {both}."
-    wide = of.hard_gap[1] - of.hard_gap[0] > WIDE
+    wide = high - low > WIDE
     yield Finding(
         key="existence.hard",
         family="existence",

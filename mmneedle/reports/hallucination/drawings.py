@@ -12,7 +12,7 @@ from mmneedle.reports.hallucination.detection import Detection, Landmark
 from mmneedle.reports.hallucination.inference import Ints, Share
 from mmneedle.reports.hallucination.suspects import Measured
 from mmneedle.reports.panels import named
-from mmneedle.reports.words import many, percent, signed
+from mmneedle.reports.words import many, percent, points, signed
 from mmneedle.types import Setting
 
 _LEFT, _RIGHT, _PITCH, _TOP = 74, svg.WIDTH - 16, 32, 6
@@ -152,7 +152,7 @@ def by_image(setting_images: int, counts: Sequence[Share]) -> Markup:
             for row, part in zip(rows, counts, strict=True)
         ),
         axis=f"image named (chance: {percent(1 / setting_images, 0)} % each)",
-        texts=["" if part.value is None else f"{100 * part.value:.0f}" for part in counts],
+        texts=["" if part.value is None else points(part.value, 0) for part in counts],
     )
 
 
@@ -197,7 +197,7 @@ def offsets(counts: Ints) -> Markup:
 
 def _whole(value: float | None) -> str:
     """Whole per cent, nothing for none."""
-    return "" if not value else "<1" if value < 0.005 else f"{100 * value:.0f}"
+    return "" if not value else "<1" if value < 0.005 else points(value, 0)
 
 
 def reliability(of: Calibration) -> Markup:

@@ -74,6 +74,41 @@ def newcombe(
     return max(-1.0, low), min(1.0, high)
 
 
+class Standardised(msgspec.Struct, frozen=True):
+    """Two shares compared within strata, and these weighted alike on both sides."""
+
+    low: float
+    high: float
+    gap: float
+    """high - low"""
+    interval: tuple[float, float]
+    """Of the gap, 95 %."""
+
+
+def standardised(parts: Sequence[tuple[Share, Share]]) -> Standardised | None:
+    """Shares of two groups, (low, high) in each stratum, as if both had the same strata.
+
+    A stratum weighs as in Mantel and Haenszel's test, n m / (n + m), so that what is shown is
+    what is tested: pooled counts would mix the groups' difference with that of the strata. The
+    interval recovers variances from the shares' own intervals (G. Y. Zou, W. Huang and X. Zhang,
+    Computational Statistics & Data Analysis 53, 2009, 1080-1085); for one stratum it is
+    `newcombe`'s. None where no stratum has both groups.
+    """
+    both = [(a, b) for a, b in parts if a.n and b.n]
+    if not both:
+        return None
+    sizes = [a.n * b.n / (a.n + b.n) for a, b in both]
+    low = high = below = above = 0.0
+    for size, (a, b) in zip(sizes, both, strict=True):
+        weight, p, q = size / math.fsum(sizes), a.hits / a.n, b.hits / b.n
+        low, high = low + weight * p, high + weight * q
+        below += weight**2 * ((q - b.interval[0]) ** 2 + (a.interval[1] - p) ** 2)
+        above += weight**2 * ((b.interval[1] - q) ** 2 + (p - a.interval[0]) ** 2)
+    gap = high - low
+    interval = max(-1.0, gap - math.sqrt(below)), min(1.0, gap + math.sqrt(above))
+    return Standardised(low, high, gap, interval)
+
+
 # --------------------------------------------------------------------------- against chance
 
 

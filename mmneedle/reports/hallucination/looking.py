@@ -16,7 +16,7 @@ import numpy as np
 from mmneedle.reports.hallucination.evidence import Finding, Levels, p_text
 from mmneedle.reports.hallucination.inference import Bools, Floats, Ints, by_cluster
 from mmneedle.reports.hallucination.needles import Needles
-from mmneedle.reports.hallucination.suspects import Field, Measured, measure, select
+from mmneedle.reports.hallucination.suspects import Field, Measured, measure, nearest, select
 from mmneedle.reports.words import many
 from mmneedle.types import Setting
 
@@ -301,14 +301,14 @@ def findings(of: Looking, levels: Levels, answers: int) -> Iterator[Finding]:
 def _nothing(of: Looking, levels: Levels) -> Finding:
     every = [one for measured in of.measured for one in measured]
     few = not any(one.tellable for one in every)
-    best = min(every, key=lambda one: one.p, default=None)
+    best = nearest(every)
     if not of.wrong:
         text = (
             f"It named no wrong cell for any of the {many(of.asked, 'needle')} that are there."
             if of.asked
             else "No needle that is there was asked for with an answer."
         )
-    elif few or best is None:
+    elif few:
         text = (
             f"Only {many(of.wrong, 'wrong cell')} for needles that are there: too few to tell "
             "where it looks instead."
@@ -316,8 +316,12 @@ def _nothing(of: Looking, levels: Levels) -> Finding:
     else:
         text = (
             f"Its {many(of.wrong, 'wrong cell')} for needles that are there (of {of.asked:,}) lie "
-            f"no nearer to the true ones than chance and its habits have it; the nearest of "
-            f"{len(every)} patterns: {best.label}, {best.note}."
+            f"no nearer to the true ones than chance and its habits have it; "
+            + (
+                f"the nearest of {many(len(every), 'pattern')}: {best.label}, {best.note}."
+                if best
+                else f"none of {many(len(every), 'pattern')} is seen more often than by chance."
+            )
         )
     return Finding(
         key="looking.none",

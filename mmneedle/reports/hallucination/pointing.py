@@ -15,7 +15,7 @@ import numpy as np
 from mmneedle.reports.hallucination.evidence import Finding, Levels, p_text
 from mmneedle.reports.hallucination.inference import DRAWS, Bools, Ints, uneven
 from mmneedle.reports.hallucination.needles import Needles
-from mmneedle.reports.hallucination.suspects import Field, Measured, measure, select
+from mmneedle.reports.hallucination.suspects import Field, Measured, measure, nearest, select
 from mmneedle.reports.words import many
 from mmneedle.types import Location, Setting
 
@@ -211,7 +211,7 @@ def _habit(one: Measured, repeated: Location | None) -> str:
 
 def _nothing(of: Pointing, levels: Levels, inside: int) -> Finding:
     few = not inside or not any(one.tellable for one in of.measured)
-    best = min(of.measured, key=lambda one: one.p, default=None)
+    best = nearest(of.measured)
     if not of.alarms:
         text = "It named no cell for anything absent, so there is no place that it favours."
     elif not inside:
@@ -219,7 +219,7 @@ def _nothing(of: Pointing, levels: Levels, inside: int) -> Finding:
             f"All {many(of.alarms, 'false alarm')} name cells that the haystack does not have, so "
             "there is no place in it that it favours."
         )
-    elif few or best is None:
+    elif few:
         text = (
             f"Only {many(inside, 'false alarm')}: too few to tell whether it favours a place when "
             "nothing is there."
@@ -227,8 +227,12 @@ def _nothing(of: Pointing, levels: Levels, inside: int) -> Finding:
     else:
         text = (
             f"No favourite place when nothing is there: of {many(inside, 'false alarm')}, none of "
-            f"the {len(of.measured)} habits looked for shows; the nearest is "
-            f"{_plain(best, of.repeated)} with {best.note}."
+            f"the {many(len(of.measured), 'habit')} looked for shows"
+            + (
+                f"; the nearest is {_plain(best, of.repeated)} with {best.note}."
+                if best
+                else ", nor is one seen more often than by chance."
+            )
         )
     return Finding(
         key="pointing.none",

@@ -12,14 +12,15 @@ from mmneedle.reports.hallucination.inference import (
     Floats,
     Ints,
     Share,
+    Standardised,
     association,
     detectable,
     excess,
-    newcombe,
     share,
+    standardised,
 )
 from mmneedle.reports.hallucination.needles import Needles, clusters_of, joined, strata_of
-from mmneedle.reports.words import percent, signed
+from mmneedle.reports.words import percent, points, signed
 
 PLACES = {
     "recall.image_trend": ("early images", "late images"),
@@ -31,24 +32,37 @@ PLACES = {
 
 
 class Contrast(msgspec.Struct, frozen=True):
-    """Exact accuracy at small and at large values of something: thirds, the middle left out."""
+    """A share at small and at large values of something: thirds (the middle left out) or halves.
+
+    Settings differ in difficulty and in how many needles lie where, so what is compared is
+    standardised over them.
+    """
 
     low: Share
+    """All settings' needles together, as `high`."""
     high: Share
+    settings: tuple[tuple[Share, Share], ...]
+    """(low, high) of each setting."""
+
+    @property
+    def even(self) -> Standardised | None:
+        """Both shares as if each setting had as many needles at small as at large values."""
+        return standardised(self.settings)
 
     @property
     def gap(self) -> float | None:
-        """High less low; None where one of them has no needles."""
-        if self.low.value is None or self.high.value is None:
-            return None
-        return self.high.value - self.low.value
+        """High less low, standardised; None where no setting has both."""
+        return None if self.even is None else self.even.gap
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Of the gap (Newcombe); None likewise."""
-        if self.low.value is None or self.high.value is None:
-            return None
-        return newcombe((self.high.value, self.high.interval), (self.low.value, self.low.interval))
+        """Of the gap; None likewise."""
+        return None if self.even is None else self.even.interval
+
+    @property
+    def beside(self) -> str:
+        """How the figures were weighed, where there is something to weigh."""
+        return ", weighted alike over settings" if len(self.settings) > 1 else ""
 
 
 class Recall(msgspec.Struct, frozen=True):
@@ -152,7 +166,21 @@ def _contrast(parts: Sequence[Needles], value: Floats, column: str) -> Contrast:
         low |= mine & (value <= a)
         high |= mine & (value >= b)
     hits = joined(parts, column).astype(np.bool_)
-    return Contrast(_at(hits, low, clusters), _at(hits, high, clusters))
+    return _contrasted(hits, low, high, strata, clusters)
+
+
+def _contrasted(
+    hits: Bools, low: Bools, high: Bools, strata: Ints, clusters: Ints | None
+) -> Contrast:
+    return Contrast(
+        _at(hits, low, clusters),
+        _at(hits, high, clusters),
+        tuple(
+            (_at(hits, low & mine, clusters), _at(hits, high & mine, clusters))
+            for number in np.unique(strata)
+            for mine in (strata == number,)
+        ),
+    )
 
 
 def _at(hits: Bools, which: Bools, clusters: Ints | None) -> Share:
@@ -202,7 +230,7 @@ def clearness(parts: Sequence[Needles], draws: int = DRAWS) -> Clearness:
         tests[f"ambiguity.{name}"] = association(rank > 0.5, hits, strata, clusters, draws=draws)
         cut = np.minimum(2, (rank * 3).astype(np.int64))
         thirds[name] = [_at(hits, cut == third, clusters) for third in range(3)]
-        halves[name] = Contrast(_at(hits, rank <= 0.5, clusters), _at(hits, rank > 0.5, clusters))
+        halves[name] = _contrasted(hits, rank <= 0.5, rank > 0.5, strata, clusters)
     return Clearness(tests, thirds, halves, sum(map(len, known)))
 
 
@@ -250,21 +278,29 @@ def findings(of: Recall, levels: Levels) -> Iterator[Finding]:
 
 def _place(of: Recall, key: str, levels: Levels) -> Finding:
     contrast, (small, large) = of.places[key], PLACES[key]
-    gap = contrast.gap or 0.0
+    even = contrast.even or Standardised(0.0, 0.0, 0.0, (-1.0, 1.0))
+    gap, (low, high) = even.gap, even.interval
     more, less = (large, small) if gap > 0 else (small, large)
-    first, second = (contrast.high, contrast.low) if gap > 0 else (contrast.low, contrast.high)
+    first, second = (even.high, even.low) if gap > 0 else (even.low, even.high)
+    low, high = (low, high) if gap > 0 else (-high, -low)
     lost = ", lost in the middle" if key == "recall.image_middle" and gap > 0 else ""
     return Finding(
         key=key,
         family="recall",
         verdict="notable",
         text=(
-            f"It finds more in {more} than in {less}{lost}: {told(first)} against "
-            f"{told(second)} ({p_text(levels.adjusted[key])})."
+            f"It finds more in {more} than in {less}{lost}: {percent(first)} % against "
+            f"{percent(second)} %, {points(abs(gap))} points more ({points(low)} to "
+            f"{points(high)}){contrast.beside}; {p_text(levels.adjusted[key])}."
         ),
         weight=abs(gap) / 4,
         **levels.values(key),
-        figures={"low": shares(contrast.low), "high": shares(contrast.high), "gap": gap},
+        figures={
+            "low": shares(contrast.low),
+            "high": shares(contrast.high),
+            "gap": gap,
+            "interval": even.interval,
+        },
     )
 
 
@@ -274,14 +310,19 @@ def _even(of: Recall, levels: Levels) -> Finding:
     few = not widths or min(widths) > 0.5
     best = max(of.places, key=lambda key: abs(of.places[key].gap or 0.0))
     contrast, (small, large) = of.places[best], PLACES[best]
-    low, high = percent(contrast.low.value), percent(contrast.high.value)
-    between = f"{low} % in {small} and {high} % in {large}"
-    p = p_text(levels.adjusted.get(best))
     text = (
-        f"Too few needles to tell whether the place matters: {between} ({p})."
+        "Too few needles to tell whether the place matters"
         if few
-        else f"No evidence that the place matters: the widest gap is {between} ({p})."
+        else "No evidence that the place matters"
     )
+    if even := contrast.even:
+        low, high = even.interval
+        text += (
+            f": {'' if few else 'the widest gap is '}{percent(even.low)} % in {small} and "
+            f"{percent(even.high)} % in {large}, difference {signed(even.gap)} ({signed(low)} to "
+            f"{signed(high)}){contrast.beside}; {p_text(levels.adjusted.get(best))}"
+        )
+    text += "."
     return Finding(
         key="recall.even",
         family="recall",
@@ -308,8 +349,8 @@ def clearness_findings(of: Clearness, levels: Levels) -> Iterator[Finding]:
         text = (
             f"it {what} in {told(contrast.high)} {whom} in the more ambiguous half of samples, in "
             f"{told(contrast.low)} in the clearer one; difference {signed(contrast.gap)} "
-            f"({signed(contrast.interval[0])} to {signed(contrast.interval[1])}), "
-            f"{p_text(levels.adjusted[key])}"
+            f"({signed(contrast.interval[0])} to {signed(contrast.interval[1])})"
+            f"{contrast.beside}, {p_text(levels.adjusted[key])}"
         )
         if not levels.significant(key):
             quiet.append((contrast.interval[1] - contrast.interval[0], text))

@@ -204,7 +204,12 @@ def to_json(of: Study) -> dict[str, Any]:
             "exact": shares(of.recall.exact),
             "luck": of.recall.luck,
             "places": {
-                key: {"low": shares(c.low), "high": shares(c.high), "gap": c.gap}
+                key: {
+                    "low": shares(c.low),
+                    "high": shares(c.high),
+                    "gap": c.gap,
+                    "interval": c.interval,
+                }
                 for key, c in of.recall.places.items()
             },
             "images": {str(n): [shares(s) for s in some] for n, some in of.recall.images.items()},

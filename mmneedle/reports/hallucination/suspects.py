@@ -118,6 +118,15 @@ def measure(
     return found
 
 
+def nearest(measured: Sequence[Measured]) -> Measured | None:
+    """What comes nearest to a habit: the smallest p, then the most answers beyond chance.
+
+    None where nothing was seen more often than chance gives: that is no habit, however near.
+    """
+    more = [one for one in measured if one.weight > 0]
+    return min(more, key=lambda one: (one.p, -one.weight), default=None)
+
+
 def select(
     fields: Sequence[Field],
     measured: Sequence[Measured],

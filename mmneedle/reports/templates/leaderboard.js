@@ -8,13 +8,17 @@
     cell && cell.dataset.value !== undefined ? Number(cell.dataset.value) : null;
 
   // As the page itself writes them (words.py).
+  const rounded = (number, digits) => {
+    const whole = Math.floor(Math.abs(number) * 10 ** digits + 0.5 + 1e-9) / 10 ** digits;
+    return (number < 0 && whole ? -whole : whole).toFixed(digits);
+  };
   const percent = (share) => {
-    const text = (100 * share).toFixed(1);
+    const text = rounded(100 * share, 1);
     if (share < 1 && text === "100.0") return ">99.9";
     if (share > 0 && text === "0.0") return "<0.1";
     return text;
   };
-  const signed = (share) => share.toFixed(2).replace("-0.00", "0.00").replace("-", "−");
+  const signed = (share) => rounded(share, 2).replace("-", "−");
 
   // ------------------------------------------------------------------ sorting
 

@@ -14,7 +14,7 @@ from mmneedle.reports.textual import maps, models
 from mmneedle.reports.textual.examples import Shelf, examples
 from mmneedle.reports.textual.series import NAMES, Level, Read, Series, counted_by
 from mmneedle.reports.twin_section import sections as twin_sections
-from mmneedle.reports.words import many, percent, short
+from mmneedle.reports.words import many, percent, points, short
 from mmneedle.runlog import STATUSES, Run
 from mmneedle.texts.effective import sentence as effective_sentence
 
@@ -357,7 +357,7 @@ def _depth_figure(
                         spot.depth,
                         spot.share.value,
                         spot.share.interval,
-                        f"{100 * spot.depth:.0f} %: {percent(spot.share.value)} %, "
+                        f"{points(spot.depth, 0)} %: {percent(spot.share.value)} %, "
                         f"{spot.share.hits} of {spot.share.n}",
                     )
                     for spot in bend.spots

@@ -28,8 +28,8 @@ from mmneedle.reports.hallucination.inference import (
 from mmneedle.reports.hallucination.needles import Needles
 from mmneedle.reports.hallucination.recall import habit_luck
 from mmneedle.reports.textual.series import Series
-from mmneedle.reports.versus import points, probability
-from mmneedle.reports.words import percent
+from mmneedle.reports.versus import probability
+from mmneedle.reports.words import percent, points
 from mmneedle.statistics.comparison import holm
 
 START, END = 0.25, 0.75

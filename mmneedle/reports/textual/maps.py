@@ -9,7 +9,7 @@ import numpy as np
 
 from mmneedle.reports import svg
 from mmneedle.reports.textual.series import TOO_LONG, Answers, Series
-from mmneedle.reports.words import percent
+from mmneedle.reports.words import percent, points
 from mmneedle.runlog import STATUSES
 from mmneedle.statistics import clustered, wilson
 
@@ -115,7 +115,7 @@ def _shown(cell: Cell | None) -> dict[str, str]:
     star = "*" if cell.answered < cell.n else ""
     return {
         "class": f"f{step}",
-        "text": f"{100 * cell.score:.0f}{star}",
+        "text": f"{points(cell.score, 0)}{star}",
         "hint": (
             f"{percent(cell.score)} %, 95 % interval {percent(low)} to {percent(high)}, "
             f"{cell.answered} of {cell.n} answered"

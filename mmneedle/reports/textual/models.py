@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from mmneedle.comparing import ALPHA
 from mmneedle.reports.textual.series import Answers, Read, Series
-from mmneedle.reports.versus import points, probability
-from mmneedle.reports.words import many
+from mmneedle.reports.versus import probability
+from mmneedle.reports.words import many, points
 from mmneedle.statistics.comparison import Difference, Stratum, holm, pooled
 
 
