@@ -107,12 +107,15 @@ def submit_check(
     data: Annotated[
         Path | None, typer.Option(help="Its data set, or a folder of COCO photos.")
     ] = None,
+    requests: Annotated[
+        int, typer.Option(help="Requests of each setting to make again, at random.", min=1)
+    ] = 8,
     as_json: Json = False,
 ) -> None:
     """Verify a submission: hashes, truth, and scores anew from the raw answers."""
     from mmneedle.submissions.check import check
 
-    verified = check(file, data)
+    verified = check(file, data, requests=requests)
     if as_json:
         import msgspec
 

@@ -35,7 +35,7 @@ def write_run(
         task=task,
         dataset_path=str(dataset.folder if dataset else folder / "no-data"),
         dataset_fingerprint=dataset.fingerprint if dataset else fingerprint,
-        adapter={"provider": "test", "model": model},
+        adapter={"adapter": model.partition("/")[0], "model": model},
         plan={setting.name: (start, start + count) for setting, count in settings.items()},
         questions=questions,
         created="2026-11-22T12:00:00.000Z",

@@ -1,12 +1,14 @@
 """Submissions: packed, checked, and altered in every way that somebody might try."""
 
+import bz2
 import hashlib
 import io
 import json
 import socket
 import tracemalloc
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from mmneedle.submissions.check import Verified, check
 from mmneedle.submissions.opened import Submission, open_submission
 from mmneedle.submissions.pack import pack
 from mmneedle.submissions.scrub import public
-from mmneedle.submissions.unpacking import METHODS, pieces
+from mmneedle.submissions.unpacking import METHODS, DamagedError, pieces
 from mmneedle.tasks import open_task
 from mmneedle.types import Response, Setting
 
@@ -48,10 +50,24 @@ def errs(setting: Setting, index: int, truth: Truth) -> Response:
     return ok("1, 1, 1" if index % 3 == 0 else text(truth))
 
 
+def with_hashes(run: Run, dataset: DataSet, task: str = "grid") -> Run:
+    """The same run, as one whose model was sent every request: their hashes are in its log."""
+    asked = open_task(task, dataset)
+    header = msgspec.structs.replace(run.header, task=task)
+    log = run.folder / "responses.jsonl"
+    records = [json.loads(line) for line in log.read_bytes().splitlines()]
+    for record in records:
+        request = asked.request(dataset.sample(record["sample"]))
+        record["request_sha256"] = request_digest(request)
+    log.write_bytes(lines(records))
+    return Run(header, run.folders)
+
+
 @pytest.fixture(scope="module")
 def packed(dataset: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("packed")
     run = write_run(base / "run", errs, SHAPES, model="vendor/m", dataset=dataset)
+    run = with_hashes(run, dataset)
     by = By("Ann", "https://example.org/m", "first try")
     return pack(run, base / "m.zip", by=by).path
 
@@ -124,25 +140,107 @@ def test_requests_are_made_again_and_their_hashes_compared(mmneedle: Shell) -> N
 
 
 def test_requests_of_text_twins_are_made_again_too(dataset: DataSet, tmp_path: Path) -> None:
-    task = open_task("twin-literal", dataset)
-    run = write_run(tmp_path / "run", errs, {Setting(2, 2, 3): 16}, dataset=dataset)
-    header = msgspec.structs.replace(run.header, task=task.name)
-    log = tmp_path / "run" / "responses.jsonl"
-    records = [json.loads(line) for line in log.read_bytes().splitlines()]
-    for record in records:
-        request = task.request(dataset.sample(record["sample"]))
-        record["request_sha256"] = request_digest(request)
-    log.write_bytes(lines(records))
-    path = pack(Run(header, run.folders), tmp_path / "x.zip").path
+    run = write_run(tmp_path / "run", errs, {Setting(2, 2, 3): 16}, model="v/m", dataset=dataset)
+    run = with_hashes(run, dataset, "twin-literal")
+    path = pack(run, tmp_path / "x.zip").path
     for data in (None, dataset.folder):
         assert verdicts(check(path, data))["requests"] == "pass"
-    records[0]["request_sha256"] = "0" * 64
-    log.write_bytes(lines(records))
-    assert failed(check(pack(Run(header, run.folders), tmp_path / "y.zip").path)) == {"requests"}
+    forged = with_junk(members(path), range(9))  # 8 of 16 are made again: one of these is
+    path = written(tmp_path / "y.zip", forged, honest=True)
+    assert failed(check(path)) == {"requests"}
+
+
+def with_junk(content: Members, places: Iterable[int]) -> Members:
+    """The hashes of these requests become those of something else."""
+    records = answers(content)
+    for place in places:
+        records[place]["request_sha256"] = f"{place:064x}"
+    return content | {"answers.jsonl": lines(records)}
+
+
+def test_which_requests_are_made_again_depends_on_the_answers(
+    packed: Path, dataset: DataSet, tmp_path: Path
+) -> None:
+    content = members(packed)
+    (line,) = [one.text for one in check(packed).checks if one.name == "requests"]
+    assert line == (
+        "24 of 40 requests made again (8 of each setting at random): their hashes are equal"
+    )
+    # junk at one and the same place is found in some files and not in others, wherever it is
+    for place in (0, 1, 7, 15):
+        found = set()
+        for attempt in range(24):
+            tweaked = with_junk(content, [place])
+            about = json.loads(tweaked[MANIFEST]) | {"by": {"notes": f"try {attempt}"}}
+            tweaked |= {MANIFEST: json.dumps(about).encode()}
+            path = written(tmp_path / "x.zip", tweaked, honest=True)
+            found.add("requests" in failed(check(path, dataset.folder)))
+        assert found == {True, False}
+        # whoever doubts makes all of them again
+        assert failed(check(path, dataset.folder, requests=16)) == {"requests"}
+    whole = check(packed, dataset.folder, requests=16)
+    (line,) = [one.text for one in whole.checks if one.name == "requests"]
+    assert line == "40 of 40 requests made again (all): their hashes are equal"
+
+
+def renamed(content: Members, model: str) -> Members:
+    """A submission that says that another model gave its answers."""
+    content = dict(content)
+    for name in (MANIFEST, "run.json"):
+        content[name] = json.dumps(json.loads(content[name]) | {"model": model}).encode()
+    rows = [row | {"model": model} for row in json.loads(content["scores.json"])]
+    return content | {"scores.json": json.dumps(rows).encode()}
+
+
+def test_a_baseline_under_another_name_does_not_pass(mmneedle: Shell, tmp_path: Path) -> None:
+    build(mmneedle)
+    mmneedle.ok("run", "set", "--model", "baseline/oracle", "--log", "oracle")
+    mmneedle.ok("submit", "pack", "oracle")
+    content = members(Path("oracle.submission.zip"))
+    forged = renamed(content, "openai/gpt-4o")
+    for junk in ([], [1], [0, 3], range(16)):
+        path = written(tmp_path / "x.zip", with_junk(forged, junk), honest=True)
+        for data in ((), ("--data", "set")):
+            done = mmneedle("submit", "check", path, *data)
+            assert done.status == 1
+            assert "all checks hold" not in done.out
+            assert "ok       requests" not in done.out
+        if len(junk) < 16:
+            assert "no hash of its request" in mmneedle.refused("leaderboard", path)
+    # nor does one that calls its adapter a baseline, or has hashes as a baseline
+    path = written(tmp_path / "x.zip", with_junk(content, [1]), honest=True)
+    assert failed(check(path)) == {"samples"}
+    header = json.loads(forged["run.json"]) | {"model": "baseline/oracle", "adapter": {}}
+    nameless = content | {"run.json": json.dumps(header).encode()}
+    assert failed(check(written(tmp_path / "x.zip", nameless, honest=True))) == {"samples"}
+
+
+def test_some_requests_without_a_hash_do_not_pass(packed: Path, tmp_path: Path) -> None:
+    records = answers(members(packed))
+    records[5]["request_sha256"] = None
+    content = members(packed) | {"answers.jsonl": lines(records)}
+    verified = check(written(tmp_path / "x.zip", content, honest=True))
+    assert failed(verified) == {"samples"}
+
+
+def test_requests_that_cannot_be_made_again_are_said_not_to_be_checked(mmneedle: Shell) -> None:
+    photos = needs.coco_mini()
+    pytest.importorskip("onnxruntime")
+    mmneedle.ok("build", "set", "--source", "coco", "--photos", photos, "--settings", "1x2",
+                "--samples", 6, "--cell", 64)  # fmt: skip
+    mmneedle.ok("run", "set", "--model", "onnx/tiny", "--log", "runs/t")
+    mmneedle.ok("submit", "pack", "runs/t")
+    told = mmneedle.ok("submit", "check", "t.submission.zip")
+    assert "skipped  requests  they are made from the data set" in told
+    assert "not checked: truth, requests" in told
+    told = mmneedle.ok("submit", "check", "t.submission.zip", "--data", photos)
+    assert "6 of 6 requests made again (all)" in told
+    assert "all checks hold" in told
 
 
 def test_the_same_run_gives_the_same_bytes(packed: Path, dataset: DataSet, tmp_path: Path) -> None:
     run = write_run(tmp_path / "elsewhere", errs, SHAPES, model="vendor/m", dataset=dataset)
+    run = with_hashes(run, dataset)
     again = pack(run, tmp_path / "x.zip", by=By("Ann", "https://example.org/m", "first try"))
     assert again.path.read_bytes() == packed.read_bytes()
     assert pack(run, tmp_path / "y.zip").path.read_bytes() != packed.read_bytes()
@@ -221,6 +319,7 @@ def test_no_path_and_no_host_gets_in(dataset: DataSet, tmp_path: Path) -> None:
     run = write_run(
         tmp_path / "run", errs, SHAPES, model=f"hf/{tmp_path}/Qwen2.5-VL", dataset=dataset
     )
+    run = with_hashes(run, dataset)
     adapter = {
         "base_url": "http://user:secret@10.0.0.7:8000/v1",
         "server": "https://api.example.org:8443/v1",
@@ -409,6 +508,7 @@ def test_answers_and_scores_altered_together_are_what_no_file_can_tell(
 ) -> None:
     """The limit of a check, told in the docs: an invented run is consistent."""
     run = write_run(tmp_path / "run", always_right, SHAPES, model="vendor/m", dataset=dataset)
+    run = with_hashes(run, dataset)
     assert check(pack(run, tmp_path / "x.zip").path).ok
 
 
@@ -458,6 +558,68 @@ def nested(content: Members) -> bytes:
     return plain(content | {MANIFEST: b"[" * 100_000})
 
 
+def before(content: Members) -> bytes:
+    return b"#!/bin/sh\n" + plain(content)
+
+
+def before_and_told(content: Members) -> bytes:
+    """Bytes before the archive, whose offsets count them: as a self-extracting file has them."""
+    out = io.BytesIO(b"#!/bin/sh\n")
+    out.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(out, "a") as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    assert out.getvalue().startswith(b"#!")
+    return out.getvalue()
+
+
+def with_comment(content: Members) -> bytes:
+    out = io.BytesIO(plain(content))
+    with zipfile.ZipFile(out, "a") as archive:
+        archive.comment = b"anything"
+    return out.getvalue()
+
+
+def with_extra(content: Members, **fields: bytes) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in content.items():
+            info = zipfile.ZipInfo(name)
+            for field, value in fields.items():
+                setattr(info, field, value)
+            archive.writestr(info, data)
+    return out.getvalue()
+
+
+def between(content: Members) -> bytes:
+    """Bytes between the last member and the directory, which is found by its size alone."""
+    whole = plain(content)
+    directory = int.from_bytes(whole[-6:-2], "little")
+    moved = whole[:directory] + b"anything" + whole[directory:]
+    return moved[:-6] + (directory + 8).to_bytes(4, "little") + moved[-2:]
+
+
+def other_local_header(content: Members) -> bytes:
+    whole = bytearray(plain(content))
+    whole[10] ^= 1  # the time at the member's place; its directory has another
+    return bytes(whole)
+
+
+def behind_a_stream(content: Members, method: int) -> bytes:
+    """A file of one member, and bytes behind the end of what is packed, within its size."""
+    bzip2 = method == zipfile.ZIP_BZIP2
+    packer: Any = bz2.BZ2Compressor() if bzip2 else zlib.compressobj(wbits=-15)
+    data = content["run.json"]
+    blob = packer.compress(data) + packer.flush() + b"anything"
+    raw = plain({"run.json": data}, method)
+    start = 30 + len("run.json")
+    size = len(blob).to_bytes(4, "little")
+    directory = raw.rindex(b"PK\x01\x02")
+    head = raw[:18] + size + raw[22:start]
+    tail = raw[directory : directory + 20] + size + raw[directory + 24 : -6]
+    return head + blob + tail + (start + len(blob)).to_bytes(4, "little") + raw[-2:]
+
+
 HOSTILE: list[tuple[str, Callable[[Members], bytes], str]] = [
     ("empty", lambda content: b"", "not a whole zip file"),
     ("text", lambda content: b"hello", "not a whole zip file"),
@@ -480,6 +642,14 @@ HOSTILE: list[tuple[str, Callable[[Members], bytes], str]] = [
     ("newer", with_manifest(version=99), "submission of format 99"),
     ("script", with_manifest(by={"link": "javascript:alert(1)"}), "give an address"),
     ("long", with_manifest(by={"name": "n" * 1000}), "at most 200"),
+    ("before", before, "lie before"),
+    ("before and told", before_and_told, "lie before"),
+    ("after", lambda content: plain(content) + b"anything", "lie at its end"),
+    ("comment", with_comment, "lie at its end, or a comment"),
+    ("between", between, "lie at its end"),
+    ("extra", lambda c: with_extra(c, extra=b"\x34\x12\x04\0abcd"), "extra data"),
+    ("notes", lambda c: with_extra(c, comment=b"abcd"), "extra data or a comment"),
+    ("two headers", other_local_header, "has other headers at its place"),
     ("missing", lambda c: plain({n: d for n, d in c.items() if n != "run.json"}), "no run.json"),
 ]
 
@@ -536,6 +706,15 @@ def test_pieces_are_what_zipfile_reads(seed: bytes, times: int, method: int, dat
         found = list(pieces(archive, "a", most))
         assert b"".join(found) == archive.read("a")[:most] == content[:most]
         assert all(len(piece) <= 1 << 20 for piece in found)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED])
+def test_bytes_behind_a_packed_member_are_damage(packed: Path, method: int) -> None:
+    file = io.BytesIO(behind_a_stream(members(packed), method))
+    with zipfile.ZipFile(file) as archive:
+        assert archive.read("run.json") == members(packed)["run.json"]  # others pass over them
+        with pytest.raises(DamagedError, match="bytes follow its end"):
+            list(pieces(archive, "run.json", 1 << 20))
 
 
 def lying(path: Path, member: str, size: int) -> None:

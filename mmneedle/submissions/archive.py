@@ -16,7 +16,7 @@ import msgspec
 from mmneedle.errors import UserError
 from mmneedle.files import unwritable, whole
 from mmneedle.reports.words import visible
-from mmneedle.submissions.unpacking import METHODS, DamagedError, pieces
+from mmneedle.submissions.unpacking import METHODS, DamagedError, check_layout, pieces
 
 FORMAT = "mmneedle-submission"
 VERSION = 1
@@ -153,6 +153,7 @@ class Archive:
             raise _stranger(path, f"not a whole zip file: {error}") from None
         try:
             _check_names(path, zipped.infolist())
+            _check_layout(path, zipped)
             about = _read_manifest(path, zipped)
         except BaseException:
             zipped.close()
@@ -222,6 +223,13 @@ def _check_names(path: Path, infos: Iterable[zipfile.ZipInfo]) -> None:
         seen.add(name)
     if missing := sorted(set(known) - seen):
         raise _stranger(path, f"it has no {missing[0]}")
+
+
+def _check_layout(path: Path, zipped: zipfile.ZipFile) -> None:
+    try:
+        check_layout(zipped)
+    except DamagedError as error:
+        raise _stranger(path, f"{error}; take the file as submit pack wrote it") from None
 
 
 def _read_manifest(path: Path, zipped: zipfile.ZipFile) -> About:

@@ -19,9 +19,9 @@ from mmneedle.runlog import RunHeader
 from mmneedle.scoring import SCORERS, Row, score_run
 from mmneedle.stitching.dataset import Manifest
 from mmneedle.submissions.archive import MEMBERS, digest_file
-from mmneedle.submissions.opened import Submission, decode, plausible
+from mmneedle.submissions.opened import Submission, decode, hashed, plausible
 from mmneedle.submissions.pack import public_scores
-from mmneedle.submissions.truth import Truths, find_truths
+from mmneedle.submissions.truth import REQUESTS, TooLargeError, Truths, draw, find_truths
 from mmneedle.types import ANSWERED, Setting, parse_sample_id
 
 Verdict = Literal["pass", "fail", "skipped"]
@@ -83,26 +83,28 @@ class SkippedError(Exception):
     """A check cannot be made; the text says why."""
 
 
-def check(path: Path | str, data: Path | None = None) -> Verified:
+def check(path: Path | str, data: Path | None = None, *, requests: int = REQUESTS) -> Verified:
     """Verify a submission.
 
     Args:
         path: the file.
         data: the data set's folder, or a folder of photos in COCO's layout to regenerate its
             samples from. Drawn scenes need neither.
+        requests: how many of each setting are made again, at least one.
 
     Raises:
         UserError: the file is no submission at all; `data` is no data set and no photos.
     """
     with Submission(path) as submission:
-        return _Checker(submission, data).verified()
+        return _Checker(submission, data, requests).verified()
 
 
 class _Checker:
     """Runs the checks in order; a check that needs what an earlier one missed is skipped."""
 
-    def __init__(self, submission: Submission, data: Path | None) -> None:
-        self.submission, self.data = submission, data
+    def __init__(self, submission: Submission, data: Path | None, requests: int) -> None:
+        self.submission, self.data, self.requests = submission, data, max(1, requests)
+        self.sha256 = digest_file(submission.path).sha256
         self._header: RunHeader | None = None
         self._manifest: Manifest | None = None
         self._whole = False
@@ -124,7 +126,7 @@ class _Checker:
         )
         return Verified(
             file=str(self.submission.path),
-            sha256=digest_file(self.submission.path).sha256,
+            sha256=self.sha256,
             model=about.model,
             dataset=about.dataset,
             by=about.by.name,
@@ -234,11 +236,19 @@ class _Checker:
 
     def _requests(self) -> str:
         header = self._need_answers()
-        if not any(one.request_sha256 for one in self.submission.answers(header)):
-            raise SkippedError("none has a hash: this model is sent nothing")
+        if not hashed(header):
+            raise SkippedError("there are none: a baseline is sent nothing")
+        drawn = draw(header, self.submission.answers(header), self.requests, self.sha256)
+        if not drawn.records:
+            raise SkippedError("no sample has the hash of one")
         if self._truths is None:
             raise SkippedError("they are made from the data set: name its folder with --data")
-        made = self._truths.digests(header, self.submission.answers(header))
+        try:
+            made = self._truths.digests(header, drawn.records)
+        except TooLargeError as error:
+            raise SkippedError(str(error)) from None
+        if not made:
+            raise SkippedError("none could be made again")
         wrong = [record.sample for record, digest in made if record.request_sha256 != digest]
         if wrong and len(wrong) == len(made):
             raise FailedError(
@@ -247,9 +257,14 @@ class _Checker:
             )
         if wrong:
             raise FailedError(
-                f"{len(wrong)} of {many(len(made), 'request')} have another hash: {_few(wrong)}"
+                f"{len(wrong):,} of {many(len(made), 'request')} that were made again have another "
+                f"hash: {_few(wrong)}"
             )
-        return f"{many(len(made), 'request')} made again: their hashes are equal"
+        which = "all" if len(made) == drawn.of else f"{self.requests:,} of each setting at random"
+        return (
+            f"{len(made):,} of {many(drawn.of, 'request')} made again ({which}): their hashes are "
+            "equal"
+        )
 
     def _scores(self) -> str:
         header = self._need_answers()

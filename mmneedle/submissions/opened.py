@@ -177,10 +177,24 @@ def plausible(record: Record, header: RunHeader) -> None:
     if len(set(there)) < len(there):
         raise ValueError(f"{record.sample}: two needles in one cell")
     digest = record.request_sha256
-    if digest is None and header.cell is not None and record.response.status in ANSWERED:
-        raise ValueError(f"{record.sample}: no hash of its request")
+    if digest is None and hashed(header) and record.response.status in ANSWERED:
+        raise ValueError(
+            f"{record.sample}: no hash of its request, which every run of a model but a baseline "
+            "records"
+        )
+    if digest is not None and not hashed(header):
+        raise ValueError(f"{record.sample}: has the hash of a request; a baseline is sent none")
     if digest is not None and not re.fullmatch("[0-9a-f]{64}", digest):
         raise ValueError(f"{record.sample}: the hash of its request is none")
+
+
+def hashed(header: RunHeader) -> bool:
+    """Whether the run's records have hashes of requests: of every model but a baseline.
+
+    What the header says of images alone would not do: leaving it out is a forger's first step.
+    """
+    named = header.model.startswith("baseline/") and header.adapter.get("adapter") == "baseline"
+    return header.cell is not None or not named
 
 
 def decode(path: Path, kind: type[T]) -> T:

@@ -1,7 +1,9 @@
 """The truth of a submission's samples, made again: from its data set, or from the recipe alone."""
 
+import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator
+from heapq import heappush, heappushpop
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +24,11 @@ _STEP = 256
 _MOST_PIXELS = 2_000_000_000
 """Of cells that are made for them: a paper's worth of 256 px needs a third of it."""
 REQUESTS = 8
-"""Requests of each setting whose hash is computed anew."""
+"""Requests of each setting whose hash is computed anew, unless more are asked for."""
+
+
+class TooLargeError(Exception):
+    """Requests would take more memory or time to be made than a check may."""
 
 
 class Truths(NamedTuple):
@@ -63,11 +69,12 @@ class Truths(NamedTuple):
                 raise ValueError(f"{self.place} has no sample {record.sample}")
 
     def digests(self, header: RunHeader, records: Iterable[Record]) -> list[tuple[Record, str]]:
-        """Some records of each setting with the hash of the request that they should have had.
+        """Records, by setting and index, with the hash of the request that each should have had.
 
-        Raises ValueError where cells cannot be shrunk as the run says.
+        Raises ValueError where cells cannot be shrunk as the run says, TooLargeError where there
+        is too much to be made.
         """
-        chosen = list(self.beside(header, _spread(header, records)))
+        chosen = list(self.beside(header, records))
         with tempfile.TemporaryDirectory(prefix="mmneedle-") as folder:
             try:
                 dataset = self.dataset or self._built(Path(folder), header.task, chosen)
@@ -87,7 +94,9 @@ class Truths(NamedTuple):
             tiles = self.manifest.tiles
             if len(used) * tiles.width * tiles.height > _MOST_PIXELS:
                 size = f"{tiles.width}x{tiles.height}"
-                raise ValueError(f"{len(used):,} cells of {size} px are too many")
+                raise TooLargeError(
+                    f"{len(used):,} cells of {size} px are too many to be made: name the data set"
+                )
             build_store(folder / "tiles", self.source, used, tiles, workers=1)
         return DataSet(folder, self.manifest)
 
@@ -104,14 +113,40 @@ def _reread(
         yield record, request_digest(again(task, sample, record.reading))
 
 
-def _spread(header: RunHeader, records: Iterable[Record]) -> Iterator[Record]:
-    """About REQUESTS of each setting, from its first sample to its last."""
+class Drawn(NamedTuple):
+    """Requests to be made again, of those that can be."""
+
+    records: list[Record]
+    """By setting, as the plan has them, and index."""
+    of: int
+    """Records with a hash."""
+
+
+def draw(header: RunHeader, records: Iterable[Record], most: int, seed: str) -> Drawn:
+    """Draw requests of each setting at random, all subsets of one size alike.
+
+    Args:
+        header: the run's.
+        records: of a submission.
+        most: how many of each setting; all, where it has fewer.
+        seed: what the choice depends on: the SHA-256 of the file, so that nobody knows, before
+            every answer is written down, which requests are looked at.
+    """
+    order = {name: place for place, name in enumerate(header.plan)}
+    heaps: dict[str, list[tuple[bytes, int, Record]]] = {}
+    count = 0
     for record in records:
+        if record.request_sha256 is None:
+            continue
+        count += 1
         setting, index = parse_sample_id(record.sample)
-        start, stop = header.span(setting)
-        step = max(1, (stop - start) // REQUESTS) | 1  # odd: positives and negatives take turns
-        if record.request_sha256 is not None and (index - start) % step == 0:
-            yield record
+        lot = hashlib.sha256(f"{seed} {record.sample}".encode()).digest()
+        heap = heaps.setdefault(setting.name, [])
+        (heappush if len(heap) < most else heappushpop)(heap, (lot, index, record))
+    drawn = [
+        (order[name], index, record) for name, heap in heaps.items() for _, index, record in heap
+    ]
+    return Drawn([record for _, _, record in sorted(drawn, key=lambda one: one[:2])], count)
 
 
 def find_truths(manifest: Manifest, header: RunHeader, data: Path | None) -> Truths | str:

@@ -13,7 +13,12 @@ from typing import IO, Protocol
 
 _PACKED, _PIECE = 1 << 16, 1 << 20
 _LOCAL = struct.Struct("<4s5H3I2H")
-"""A member's own header (PKWARE, APPNOTE 6.3.10, section 4.3.7)."""
+"""A member's own header (PKWARE, APPNOTE 6.3.10, section 4.3.7): mark, version, flags, method,
+time, date, CRC, packed and unpacked size, lengths of name and extra data."""
+_ENTRY = 46
+"""Bytes of its entry in the directory (4.3.12) beside the name."""
+_END = struct.Struct("<4s4H2IH")
+"""The directory's end (4.3.16): mark, two disks, entries twice, size, place, comment's length."""
 
 
 class DamagedError(Exception):
@@ -35,10 +40,19 @@ class _Unpacker(Protocol):
         """Whether it needs more packed bytes."""
         ...
 
+    @property
+    def unused(self) -> bytes:
+        """What it was given beyond its end."""
+        ...
+
 
 class _Bzip2:
     def __init__(self) -> None:
         self._inner = bz2.BZ2Decompressor()
+
+    @property
+    def unused(self) -> bytes:
+        return self._inner.unused_data
 
     @property
     def eof(self) -> bool:
@@ -58,6 +72,10 @@ class _Deflate:
         self.hungry = True
 
     @property
+    def unused(self) -> bytes:
+        return self._inner.unused_data
+
+    @property
     def eof(self) -> bool:
         return self._inner.eof
 
@@ -68,7 +86,7 @@ class _Deflate:
 
 
 class _Stored:
-    eof, hungry = False, True
+    eof, hungry, unused = False, True, b""
 
     def unpack(self, packed: bytes) -> bytes:
         return packed
@@ -121,3 +139,57 @@ def _unpacked(file: IO[bytes], info: zipfile.ZipInfo) -> Iterator[bytes]:
             yield piece
     if left > 0 or not (unpacker.eof or isinstance(unpacker, _Stored)):
         raise ValueError("it ends too early")
+    if unpacker.unused:
+        raise ValueError("bytes follow its end")
+
+
+def check_layout(archive: zipfile.ZipFile) -> None:
+    """See that a zip file is its members and their directory, one after the other, and no more.
+
+    A reader of zip files passes over what lies before, between and after them, and over comments
+    and extra fields; a file could get any number of other hashes with it. Raises DamagedError.
+    """
+    file = archive.fp
+    if file is None:
+        raise DamagedError("the file is closed")
+    try:
+        _check_layout(file, sorted(archive.infolist(), key=lambda info: info.header_offset))
+    except (OSError, ValueError, struct.error) as error:
+        raise DamagedError(str(error)) from None
+
+
+def _check_layout(file: IO[bytes], infos: list[zipfile.ZipInfo]) -> None:
+    at = directory = 0
+    for info in infos:
+        name = len(info.orig_filename.encode())
+        if info.header_offset != at:
+            raise ValueError(f"bytes that belong to no member lie before {info.filename}")
+        file.seek(at)
+        if file.read(_LOCAL.size) != _LOCAL.pack(*_local(info, name)):
+            raise ValueError(f"{info.filename} has other headers at its place, or extra data")
+        if info.extra or info.comment:
+            raise ValueError(f"{info.filename} has extra data or a comment")
+        at += _LOCAL.size + name + info.compress_size
+        directory += _ENTRY + name
+    count = len(infos)
+    file.seek(at + directory)
+    if file.read() != _END.pack(b"PK\x05\x06", 0, 0, count, count, directory, at, 0):
+        raise ValueError("bytes that belong to no member lie at its end, or a comment")
+
+
+def _local(info: zipfile.ZipInfo, name: int) -> tuple[bytes | int, ...]:
+    """A member's own header, as the directory has it, without extra data."""
+    year, month, day, hour, minute, second = info.date_time
+    return (
+        b"PK\x03\x04",
+        info.extract_version,
+        info.flag_bits,
+        info.compress_type,
+        hour << 11 | minute << 5 | second // 2,
+        (year - 1980) << 9 | month << 5 | day,
+        info.CRC,
+        info.compress_size,
+        info.file_size,
+        name,
+        0,
+    )
