@@ -2,6 +2,7 @@
 
 import io
 import json
+from html import unescape
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from needs import coco_mini
 from PIL import Image
 from seer import Seer
 from shell import Shell
+from text_reader import reader as text_reader
+from viewer_server import Viewer
 
 from mmneedle.data.coco import find_coco
 from mmneedle.data.shapes import ShapesSource
@@ -353,6 +356,32 @@ def test_a_submission_of_a_run_that_retrieved(mmneedle: Shell, source: ShapesSou
     mmneedle.ok("submit", "pack", "run", "--by", "someone", "--out", "pack.zip")
     out = mmneedle.ok("submit", "check", "pack.zip", "--data", "set")
     assert "fail" not in out.lower()
+
+
+def test_the_viewer_shows_what_was_chosen_and_sent(mmneedle: Shell, source: ShapesSource) -> None:
+    dataset = made(source)
+    with ChatServer(Seer(source)) as server:
+        words = ("--reader", "retrieve:6", "--captions", "literal")
+        run(mmneedle, server.url, "run", *words)
+    with ChatServer(text_reader) as server:
+        run(mmneedle, server.url, "twin", "--task", "twin-literal", "--reader", "retrieve:2")
+    name = "n2-g3x3-k1-000004"
+    request = asked(dataset).request(dataset.sample(name))
+    assert request.reading is not None
+    for log in ("run", "twin"):
+        with Viewer(log) as viewer:
+            page = unescape(viewer.ask(f"/sample/{name}?in=r1").text)
+        assert "what is shown here is what was sent, byte for byte" in page
+        assert "1 of 1 needles among them" in page
+        if log == "run":
+            assert request.prompt in page
+            assert "6 of 18 cells as one image of 2 × 3 cells: (" in page
+            assert "sent one small image of cells that a retriever chose" in page
+            for unit in request.reading.units:
+                assert f"({locate(Setting(2, 3, 3), unit)})" in page
+        else:
+            assert "2 of 18 cells: (" in page
+            assert "no image: the haystack came as text" in page
 
 
 def test_wrong_wishes(mmneedle: Shell, dataset: DataSet, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmneedle.errors import UserError
-from mmneedle.retrieval.folders import checked, digest, read_json
+from mmneedle.retrieval.folders import checked, digest, quieten, read_json
 from mmneedle.retrieval.ranking import Scores, cosines
 
 Vectors = NDArray[np.float32]
@@ -153,6 +153,7 @@ def _torch(folder: Path) -> tuple[str, Forward]:
         raise UserError(
             f'sentence embeddings need the package {error.name} (pip install ".[hf]")'
         ) from None
+    quieten(transformers)
     try:
         model = transformers.AutoModel.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # whatever a wrong folder makes it raise

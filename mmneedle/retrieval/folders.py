@@ -48,3 +48,9 @@ def checked(folder: Path, what: str) -> Path:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; name that of {what}")
     return folder
+
+
+def quieten(transformers: Any) -> None:
+    """Its progress bars and advice would run through ours."""
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmneedle.errors import UserError
-from mmneedle.retrieval.folders import checked, digest, read_json
+from mmneedle.retrieval.folders import checked, digest, quieten, read_json
 from mmneedle.retrieval.ranking import Scores, cosines
 from mmneedle.stitching.dataset import DataSet
 from mmneedle.types import Sample
@@ -46,6 +46,7 @@ class Photos:
             raise UserError(
                 f'--retriever clip needs the package {error.name} (pip install ".[hf]")'
             ) from None
+        quieten(transformers)
         self._torch = torch
         try:
             self._net = transformers.AutoModel.from_pretrained(folder, local_files_only=True)

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from mmneedle.errors import UserError
 from mmneedle.following import Following
 from mmneedle.reports.words import short
+from mmneedle.retrieval.opening import open_again
+from mmneedle.retrieval.passages import ReadText
 from mmneedle.runlog import Run, open_runs
 from mmneedle.stitching.dataset import DataSet
 from mmneedle.stitching.samples import locate
 from mmneedle.tasks import open_task
 from mmneedle.tasks.grid import GridTask
 from mmneedle.tasks.twins import TwinTask
-from mmneedle.types import Location, Photo, Sample, Setting, parse_sample_id, sample_id
+from mmneedle.types import Location, Photo, Reader, Sample, Setting, parse_sample_id, sample_id
 
 _GROUP = 256  # samples that are read together, as they lie in the file
 _GROUPS = 6  # of those that are kept: some 6 MB each at (10, 8)
@@ -60,7 +62,7 @@ class Book:
         self._facts: dict[Setting, Facts] = {}
         self._groups: OrderedDict[tuple[Setting, int], list[Sample]] = OrderedDict()
         self._photos: dict[int, Photo] | None = None
-        self._tasks: dict[str, GridTask | TwinTask] = {}
+        self._tasks: dict[tuple[str, Reader | None], GridTask | TwinTask] = {}
 
     def has(self, setting: Setting, number: int) -> bool:
         """Whether there is such a sample."""
@@ -95,12 +97,21 @@ class Book:
                 self._groups.popitem(last=False)
         return group[number - first]
 
-    def task(self, name: str) -> GridTask | TwinTask:
-        """What makes requests by a task's name. Raises UserError where there is no such task."""
+    def task(self, name: str, reader: Reader | None = None) -> GridTask | TwinTask:
+        """What makes requests by a task's name and a run's reader.
+
+        Raises UserError where there is no such task.
+        """
         with self._mutex:
-            if name not in self._tasks:
-                self._tasks[name] = open_task(name, self.dataset)
-            return self._tasks[name]
+            key = name, reader
+            if key not in self._tasks:
+                if reader is None:
+                    self._tasks[key] = open_task(name, self.dataset)
+                else:
+                    task = open_again(reader, name, self.dataset)
+                    assert not isinstance(task, ReadText)
+                    self._tasks[key] = task
+            return self._tasks[key]
 
     def photo(self, photo: int) -> Photo | None:
         """A photo's captions."""

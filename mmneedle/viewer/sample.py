@@ -9,11 +9,14 @@ from mmneedle.errors import UserError
 from mmneedle.outcomes import places
 from mmneedle.reports.panels import KINDS as NAMES
 from mmneedle.reports.panels import named, shaped
+from mmneedle.retrieval.grids import ReadGrid
+from mmneedle.retrieval.twins import ReadTwin
 from mmneedle.runlog import Record, request_digest
 from mmneedle.scoring import SCORERS, score
+from mmneedle.stitching.samples import locate
 from mmneedle.tasks.grid import GridTask
 from mmneedle.tasks.twins import TwinTask
-from mmneedle.types import Location, Needle, Sample, Setting, sample_id
+from mmneedle.types import Location, Needle, Request, Sample, Setting, sample_id
 from mmneedle.viewer import marks as marking
 from mmneedle.viewer.library import Item, NotFoundError, Volume
 from mmneedle.viewer.pictures import inside, seen_size
@@ -33,6 +36,8 @@ SHOWN = 20_000
 LETTERS = "ABCDEF"
 """Runs side by side go by letters."""
 _PAIRS = 5
+_CELLS = 100
+"""Cells that are listed of what a retriever chose."""
 
 
 def whole(query: Query, items: Sequence[Item], setting: Setting, number: int) -> dict[str, Any]:
@@ -63,6 +68,7 @@ def whole(query: Query, items: Sequence[Item], setting: Setting, number: int) ->
     )
     for answer, volume in zip(answers, volumes, strict=True):
         answer["proof"] = _proof(volume, sample, answer["record"])
+        answer["read"] = _read(setting, answer["record"])
     return {
         "id": sample_id(setting, number),
         "label": named(setting),
@@ -73,7 +79,7 @@ def whole(query: Query, items: Sequence[Item], setting: Setting, number: int) ->
         "needles": _needles(items[0], sample, truth),
         "truth": None if truth is None else [place_text(location) for location in truth],
         "answers": answers,
-        "prompts": _prompts(items, sample),
+        "prompts": _prompts(items, sample, [answer["record"] for answer in answers]),
         "trouble": trouble,
         "images": _images(query, items[0], sample, shown) if sample else [],
         "seen": _seen(items[0], setting),
@@ -185,7 +191,22 @@ def _looks(volume: Volume) -> str:
     """What a model is given of a haystack: images, text, or nothing."""
     if volume.run.header.task != GridTask.name:
         return "text"
-    return "nothing" if volume.run.header.cell is None else "images"
+    if volume.run.header.cell is None:
+        return "nothing"
+    return "images" if volume.run.header.reader is None else "cells"
+
+
+def _read(setting: Setting, record: Record | None) -> str | None:
+    """Which cells a retriever chose, in words; None where the model was given all of them."""
+    reading = record.reading or None if record else None
+    if reading is None:
+        return None
+    shown = [f"({locate(setting, unit)})" for unit in reading.units[:_CELLS]]
+    cells = ", ".join([*shown, *(["…"] if len(reading.units) > _CELLS else [])])
+    form = "" if reading.grid is None else " as one image of {} × {} cells".format(*reading.grid)
+    there = [found for found, holds in zip(reading.found, reading.holds, strict=True) if holds]
+    needle = f"; {sum(there)} of {len(there)} needles among them" if there else ""
+    return f"{len(reading.units)} of {reading.of} cells{form}: {cells}{needle}"
 
 
 def _task(item: Item) -> GridTask | TwinTask | None:
@@ -196,34 +217,52 @@ def _task(item: Item) -> GridTask | TwinTask | None:
     book = book_of(item)
     if book is None:
         return None
-    name = item.run.header.task if isinstance(item, Volume) else GridTask.name
+    if not isinstance(item, Volume):
+        return book.task(GridTask.name)
     try:
-        return book.task(name)
+        return book.task(item.run.header.task, item.run.header.reader)
     except UserError:
         return None
 
 
-def _prompts(items: Sequence[Item], sample: Sample | None) -> list[dict[str, Any]]:
+def _request(
+    item: Item, sample: Sample | None, record: Record | None, *, images: bool
+) -> Request | None:
+    """A sample's request; None where it cannot be had, or a retriever has not chosen yet."""
+    task = _task(item)
+    if task is None or sample is None:
+        return None
+    if task.reader is None:
+        return task.request(sample, with_images=images)
+    if record is None or not record.reading:
+        return None
+    assert isinstance(task, ReadGrid | ReadTwin)
+    return task.reread(sample, record.reading.units, with_images=images)
+
+
+def _prompts(
+    items: Sequence[Item], sample: Sample | None, records: Sequence[Record | None]
+) -> list[dict[str, Any]]:
     """Each prompt as it is sent, with the letters of the runs that it was sent to."""
     found: dict[str, list[str]] = {}
-    for item, letter in zip(items, LETTERS, strict=False):
-        task = _task(item)
-        if task is not None and sample is not None:
-            text = task.request(sample, with_images=False).prompt
-            found.setdefault(text, []).append(letter)
+    known = records or (None,) * len(items)  # a data set has none
+    for item, letter, record in zip(items, LETTERS, known, strict=False):
+        request = _request(item, sample, record, images=False)
+        if request is not None:
+            found.setdefault(request.prompt, []).append(letter)
     return [{"letters": letters, "text": text} for text, letters in found.items()]
 
 
 def _proof(item: Volume, sample: Sample | None, record: Record | None) -> str | None:
     """Whether what is shown here is, byte for byte, what was sent."""
-    task = _task(item)
-    if record is None or sample is None or task is None:
-        return None
-    if record.request_sha256 is None:
+    if record is None or record.request_sha256 is None:
         return None
     if item.run.header.resize is not None:
         return f"{record.request_sha256} was sent; not compared here, as cells were resized"
-    digest = request_digest(task.request(sample))
+    request = _request(item, sample, record, images=True)
+    if request is None:
+        return None
+    digest = request_digest(request)
     if digest == record.request_sha256:
         return f"{digest}: what is shown here is what was sent, byte for byte"
     return f"{record.request_sha256} was sent, but the data set gives {digest} now"
