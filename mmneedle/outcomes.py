@@ -233,7 +233,9 @@ def _mark(marks: Marks, row: int, verdict: Score) -> None:
 
 
 def _cell(location: Location | None) -> tuple[int, ...]:
-    return (NOWHERE,) * 3 if location is None else tuple(min(at, _FARTHEST) for at in location)
+    if location is None:
+        return (NOWHERE,) * 3
+    return tuple(max(-_FARTHEST, min(at, _FARTHEST)) for at in location)
 
 
 def places(cells: NDArray[np.int16]) -> Iterator[Location | None]:

@@ -32,6 +32,7 @@ from mmneedle.costs import Prices
 from mmneedle.errors import UserError
 from mmneedle.files import Closing, sync_folder, write_whole
 from mmneedle.types import (
+    MOST_NEEDLES,
     MOST_SAMPLES,
     RETRYABLE,
     AnySetting,
@@ -40,6 +41,7 @@ from mmneedle.types import (
     Reading,
     Request,
     Response,
+    Setting,
     Status,
     TextSetting,
     read_setting,
@@ -53,6 +55,8 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 FINAL: frozenset[str] = frozenset(STATUSES) - RETRYABLE - {"auth"}
 """A sample with such a response is finished."""
 
+_MOST_TOKENS = 1 << 40
+_ROUNDING = 1e-3  # log-probabilities of a sure token, as half-precision engines sum them up
 FORMAT = 1
 """Of run folders."""
 
@@ -115,8 +119,11 @@ class RunHeader(msgspec.Struct, kw_only=True):
     def __post_init__(self) -> None:
         """Raise ValueError, which names the file where one is read, on what cannot be."""
         for name in (*self.plan, *self.effective_cell):
-            if read_setting(name).name != name:
+            setting = read_setting(name)
+            if setting.name != name:
                 raise ValueError(f"not the name of a setting: {name!r}")
+            if not 1 <= setting.needles <= MOST_NEEDLES:
+                raise ValueError(f"{setting.needles} needles of {name}")
         for name, (start, stop) in self.plan.items():
             if not 0 <= start <= stop <= MOST_SAMPLES:
                 raise ValueError(f"samples {start} to {stop} of {name}")
@@ -130,7 +137,7 @@ class RunHeader(msgspec.Struct, kw_only=True):
         }  # where all was asked, nothing was stopped
         if not 1 <= self.shard[0] <= self.shard[1]:
             raise ValueError(f"shard {self.shard[0]} of {self.shard[1]}")
-        if self.questions < 1:
+        if not 1 <= self.questions <= MOST_SAMPLES:
             raise ValueError(f"{self.questions} questions a haystack")
 
     @property
@@ -706,11 +713,44 @@ def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
 
 def read_line(line: bytes, header: RunHeader) -> Record:
     """A line of responses.jsonl. Raises ValueError saying why it is none of this run."""
-    record = _RECORDS.decode(line)
+    try:
+        record = _RECORDS.decode(line)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
     setting, index = split_sample_id(record.sample)
     if not header.includes(setting, index):
         raise ValueError(f"sample {record.sample} is not in the plan of run.json")
+    if isinstance(setting, Setting):
+        _check_truth(setting, index, record.truth)
+    elif record.truth or not record.expected:
+        raise ValueError("what its answer should hold is not there")
+    _check_response(record.response)
     return record
+
+
+def _check_truth(setting: Setting, index: int, truth: Sequence[Location | None]) -> None:
+    """See that a truth can be one: scores would be counted from it. Raises ValueError."""
+    if len(truth) != setting.needles:
+        raise ValueError(f"{len(truth)} places of {setting.needles} needles")
+    size = (setting.images, setting.rows, setting.cols)
+    for place in truth:
+        if (place is not None) != (index % 2 == 0):
+            raise ValueError("even samples have their needles in the haystack, odd ones have not")
+        if place is not None and not all(
+            1 <= at <= most for at, most in zip(place, size, strict=True)
+        ):
+            raise ValueError(f"the haystack has no cell {place}")
+
+
+def _check_response(response: Response) -> None:
+    """See that numbers are such as engines and providers give. Raises ValueError."""
+    usage = response.usage
+    for name in () if usage is None else usage.__struct_fields__:
+        count = getattr(usage, name)
+        if count is not None and not 0 <= count <= _MOST_TOKENS:
+            raise ValueError(f"{count:.3g} {name}" if abs(count) < 1e300 else f"{name} without end")
+    if response.absent_logprob is not None and response.absent_logprob > _ROUNDING:
+        raise ValueError(f"a log-probability of {response.absent_logprob:g}, above 0")
 
 
 def _record(path: Path, number: int, line: bytes, header: RunHeader) -> Record:

@@ -60,6 +60,8 @@ class Location(NamedTuple):
 
 MOST_SAMPLES = 10**8
 """Of a setting."""
+MOST_NEEDLES = 10**4
+"""Of a question."""
 
 _SETTING = re.compile(r"n(\d+)-g(\d+)x(\d+)-k(\d+)", re.ASCII)
 

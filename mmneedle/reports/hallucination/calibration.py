@@ -254,7 +254,7 @@ def findings(of: Calibration | None, levels: Levels) -> Iterator[Finding]:
                 f"Its probabilities know more than its answers: saying “not there” from "
                 f"P(−1) ≥ {of.best_threshold:.2g} on gives J {signed(of.best_youden)} (chosen on "
                 f"other samples) instead of {signed(of.own_youden)} "
-                f"({p_text(levels.adjusted['calibration.threshold'])})."
+                f"({p_text(levels.adjusted.get('calibration.threshold'))})."
             ),
             weight=max(0.0, of.best_youden - of.own_youden) / 2,
             **levels.values("calibration.threshold"),
@@ -271,7 +271,7 @@ def _ece_finding(of: Calibration, levels: Levels) -> Finding:
     figures = (
         f"expected calibration error {percent(of.ece)} points over {len(of.bins)} bins, where "
         f"right probabilities would show {percent(of.ece_expected)} by noise alone; "
-        f"{p_text(levels.adjusted['calibration.ece'])}"
+        f"{p_text(levels.adjusted.get('calibration.ece'))}"
     )
     sure = (
         f"it is {percent(of.sure)} % sure on average whether the photo is there, and right in "
@@ -306,7 +306,7 @@ def _auroc_finding(of: Calibration, levels: Levels) -> Finding:
     above = levels.significant("calibration.auroc")
     figure = (
         f"AUROC {of.auroc.value:.2f} ({low:.2f}–{high:.2f}, {many(of.n, 'sample')}, "
-        f"{p_text(levels.adjusted['calibration.auroc'])})"
+        f"{p_text(levels.adjusted.get('calibration.auroc'))})"
     )
     return Finding(
         key="calibration.auroc",

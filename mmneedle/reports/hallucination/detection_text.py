@@ -129,7 +129,7 @@ def _lean(of: Existence, levels: Levels) -> Iterator[Finding]:
         text=(
             f"In doubt it says {way}: it is wrong about {percent(alarms)} % of what is not there "
             f"but about {percent(missed)} % of what is "
-            f"({p_text(levels.adjusted['existence.lean'])})."
+            f"({p_text(levels.adjusted.get('existence.lean'))})."
         ),
         weight=abs(alarms - missed) / 2,
         **levels.values("existence.lean"),
@@ -181,7 +181,7 @@ def _size(of: Existence, levels: Levels) -> Iterator[Finding]:
         return
     (least, first), (most, last) = of.sizes[0], of.sizes[-1]
     ends = f"{percent(first.value)} % at {many(least, 'cell')}, {percent(last.value)} % at {most:,}"
-    p = p_text(levels.adjusted["existence.size"])
+    p = p_text(levels.adjusted.get("existence.size"))
     if levels.significant("existence.size"):
         mean = _slope(of.sizes)
         way = "more" if mean > 0 else "fewer"
@@ -217,7 +217,7 @@ def _hard(of: Existence, levels: Levels) -> Iterator[Finding]:
     both = (
         f"{told(of.hard)} of captions that resemble a photo there, {told(of.random)} of others; "
         f"difference {signed(gap)} ({signed(low)} to {signed(high)}){weighed}, "
-        f"{p_text(levels.adjusted['existence.hard'])}"
+        f"{p_text(levels.adjusted.get('existence.hard'))}"
     )
     if notable:
         word = "more" if gap > 0 else "less"

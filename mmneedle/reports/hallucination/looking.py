@@ -288,7 +288,7 @@ def findings(of: Looking, levels: Levels, answers: int) -> Iterator[Finding]:
                 f"Its wrong cells in the right image are close to the true one: "
                 f"{near.manhattan:.1f} steps on average along rows and columns, where random "
                 f"ones are {near.expected_manhattan:.1f} away "
-                f"({p_text(levels.adjusted['looking.near'])}, {many(near.n, 'answer')})."
+                f"({p_text(levels.adjusted.get('looking.near'))}, {many(near.n, 'answer')})."
             ),
             weight=0.5 * near.n / answers,
             **levels.values("looking.near"),

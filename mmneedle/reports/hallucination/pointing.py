@@ -191,8 +191,8 @@ def findings(of: Pointing, levels: Levels, answers: int) -> Iterator[Finding]:
             verdict="notable",
             text=(
                 f"When nothing is there, the {many(inside, 'cell')} that it names are spread "
-                f"unevenly {where} ({p_text(levels.adjusted[worst])}), though none of the habits "
-                "looked for explains it: see the map."
+                f"unevenly {where} ({p_text(levels.adjusted.get(worst))}), though none of the "
+                "habits looked for explains it: see the map."
             ),
             weight=0.1 * inside / answers,
             **levels.values(worst),

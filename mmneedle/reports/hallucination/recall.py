@@ -262,7 +262,7 @@ def findings(of: Recall, levels: Levels) -> Iterator[Finding]:
             text=(
                 f"It finds no more than luck would: the right cell in {told(of.exact)} of the "
                 f"needles that are there, where the cells that it likes to name would hit "
-                f"{percent(of.luck)} % ({p_text(levels.adjusted['recall.luck'])})."
+                f"{percent(of.luck)} % ({p_text(levels.adjusted.get('recall.luck'))})."
             ),
             weight=0.2,
             **levels.values("recall.luck"),
@@ -291,7 +291,7 @@ def _place(of: Recall, key: str, levels: Levels) -> Finding:
         text=(
             f"It finds more in {more} than in {less}{lost}: {percent(first)} % against "
             f"{percent(second)} %, {points(abs(gap))} points more ({points(low)} to "
-            f"{points(high)}){contrast.beside}; {p_text(levels.adjusted[key])}."
+            f"{points(high)}){contrast.beside}; {p_text(levels.adjusted.get(key))}."
         ),
         weight=abs(gap) / 4,
         **levels.values(key),
@@ -350,7 +350,7 @@ def clearness_findings(of: Clearness, levels: Levels) -> Iterator[Finding]:
             f"it {what} in {told(contrast.high)} {whom} in the more ambiguous half of samples, in "
             f"{told(contrast.low)} in the clearer one; difference {signed(contrast.gap)} "
             f"({signed(contrast.interval[0])} to {signed(contrast.interval[1])})"
-            f"{contrast.beside}, {p_text(levels.adjusted[key])}"
+            f"{contrast.beside}, {p_text(levels.adjusted.get(key))}"
         )
         if not levels.significant(key):
             quiet.append((contrast.interval[1] - contrast.interval[0], text))
