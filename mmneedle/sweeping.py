@@ -1,5 +1,4 @@
 """`mmneedle sweep`: one text task at many lengths, the window as it is and stretched."""
-"""`mmneedle sweep`: a text task at many lengths, with a model's window as it is and stretched."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
