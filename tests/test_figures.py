@@ -164,8 +164,12 @@ def test_context_curve_joins_equally_many_images(tmp_path):
     lines = [one.get_xdata().tolist() for one in panel.lines if one.get_label() == "baseline/test"]
     assert lines == [[104.5, 404.5, 904.5], [1004.5, 4004.5, 9004.5]]
     (panel,) = figures.context_curve(run, by="images").axes
-    lines = [one.get_xdata().tolist() for one in panel.lines if one.get_label() == "baseline/test"]
-    assert lines == [[1, 10]] * 3
+    lines = [one.get_xdata() for one in panel.lines if one.get_label() == "baseline/test"]
+    assert [x[1] / x[0] for x in lines] == pytest.approx([10] * 3)
+    # grids stand beside each other, by more than a marker and by less than a third of a doubling
+    inches = np.log2([x[0] for x in lines]) / np.log2(10 * 1.3**2) * (6.5 - layout.AXIS)
+    assert (np.diff(inches) * 72 > 4.6).all()
+    assert max(abs(np.log2(x[0])) for x in lines) < 0.34
 
 
 def test_unanswered_are_left_out_and_named(tmp_path):
@@ -196,7 +200,12 @@ def test_nothing_answered_is_blank_everywhere(tmp_path):
     with pytest.raises(UserError, match="positives and negatives"):
         figures.existence_plane(run)
     files = figures.write_figures(run, tmp_path / "out", formats=("svg",))
-    assert (tmp_path / "out/errors.svg") in files
+    # Only what shows the unanswered themselves is drawn; the others are named, and why.
+    assert [file.name for file in files if file.suffix == ".svg"] == ["errors.svg"]
+    captions = (tmp_path / "out/captions.md").read_text()
+    for name in ("accuracy", "positions", "depth-image", "existence", "false-alarms"):
+        assert f"- {name}: there is nothing to draw: no answer has come" in captions
+    assert ". ." not in captions
 
 
 def test_convergence_is_the_running_mean(tmp_path):
@@ -477,17 +486,20 @@ def test_without_matplotlib_one_line_names_the_extra(monkeypatch):
 def overlaps(texts: list[Text], figure: Figure) -> list[tuple[str, str]]:
     """Pairs of texts that cover each other by more than a hair."""
     renderer = figure.canvas.get_renderer()
-    boxes = [
-        (t.get_text(), t.get_window_extent(renderer))
-        for t in texts
-        if t.get_visible() and t.get_text()
-    ]
+    boxes = []
+    for one in texts:
+        if one.get_visible() and one.get_text():
+            box = one.get_window_extent(renderer)
+            if one.get_text().startswith("\n"):  # its first line is empty
+                box = box.from_extents(box.x0, box.y0, box.x1, (box.y0 + box.y1) / 2)
+            boxes.append((one.get_text(), box))
     found = []
     for i, (a, one) in enumerate(boxes):
         for b, two in boxes[i + 1 :]:
             wide = min(one.x1, two.x1) - max(one.x0, two.x0)
             high = min(one.y1, two.y1) - max(one.y0, two.y0)
-            if wide > 1 and high > 1:
+            slanted = a.startswith("J = ") and b.startswith("J = ")  # on parallels, only boxes meet
+            if wide > 1 and high > 1 and not slanted:
                 found.append((a, b))
     return found
 
@@ -561,6 +573,88 @@ def test_nothing_written_covers_anything_else(crowd, count, columns):
     assert seen >= 11
 
 
+def test_error_bars_have_names_of_two_lines(tmp_path):
+    run = write_run(tmp_path / "r", always_right, {TEN: 8}, model="baseline/noisy?p=0.8")
+    other = write_run(tmp_path / "o", always_right, {TEN: 8})
+    figure = drawn(figures.error_bars([run, other], width=style.COLUMNS[1]))
+    names = [t.get_text() for t in figure.axes[0].get_yticklabels()]
+    assert "baseline/noisy?\np=0.8" in names
+    assert not overlaps(labels(figure), figure)
+
+
+def test_every_length_has_its_number(tmp_path):
+    run = write_run(tmp_path / "r", always_right, dict.fromkeys(SHAPES, 4))
+    others = [f"m/{k}" for k in range(7)]  # one panel each
+    runs = [
+        write_run(tmp_path / m[2:], always_right, dict.fromkeys(SHAPES, 4), model=m) for m in others
+    ]
+    for chosen in (run, runs):
+        figure = drawn(figures.context_curve(chosen, width=style.COLUMNS[1]))
+        for panel in figure.axes:
+            ticks = [t.get_text().strip() for t in panel.get_xticklabels()]
+            assert ticks == ["4", "10", "16", "40", "64", "160", "640"]
+        assert not overlaps(labels(figure), figure)
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_names_of_axes_and_scales_are_there_and_no_longer_than_they(crowd, columns):
+    width = style.COLUMNS[columns]
+    figure = drawn(figures.convergence_curve(crowd[:1], setting=SHAPES[0], width=width))
+    three = [msgspec.structs.replace(s, tables=dict(list(s.tables.items())[:3])) for s in crowd[:2]]
+    figure = drawn(figures.convergence_curve(three, width=width))
+    renderer = figure.canvas.get_renderer()
+    boxes = [ax.get_window_extent(renderer) for ax in figure.axes]
+    words = figure._supylabel.get_window_extent(renderer)
+    assert words.height <= max(b.y1 for b in boxes) - min(b.y0 for b in boxes) + 1
+    for count in (1, 3, 8):
+        figure = drawn(figures.accuracy_map(crowd[:count], width=width))
+        label = figure.axes[-1].yaxis.label
+        assert label.get_text().startswith("Exact") and label.get_text().endswith("(%)")
+        assert label.get_window_extent(renderer).height <= figure.bbox.height
+        assert not overlaps(labels(figure), figure)
+
+
+def test_lines_of_j_are_named_where_no_point_lies(crowd):
+    def covered(figure: Figure) -> list[str]:
+        renderer = figure.canvas.get_renderer()
+        found = []
+        for panel in figure.axes:
+            points = [
+                panel.transData.transform(one.get_xydata()[0])
+                for one in panel.lines
+                if one.get_marker() not in ("None", None)
+            ]
+            for text_ in panel.texts:
+                box = text_.get_window_extent(renderer)
+                # the words run along the diagonal of their box
+                for x, y in points:
+                    along = abs((x - box.x0) - (y - box.y0)) / 2**0.5
+                    if box.x0 <= x <= box.x1 and box.y0 <= y <= box.y1 and along < 18:
+                        found.append(text_.get_text())
+        return found
+
+    named_ones = 0
+    for chosen in (figures.subjects(crowd[:2], published=True), figures.subjects(crowd[:1])):
+        figure = drawn(figures.existence_plane(chosen, width=style.COLUMNS[1]))
+        named_ones += sum(len(panel.texts) for panel in figure.axes)
+        assert covered(figure) == []
+    assert named_ones > 10
+
+
+def test_published_models_are_on_every_page_of_existence(crowd):
+    from mmneedle.reports.figures.write import Options, _parts, plans
+
+    (plan,) = [one for one in plans() if one.name == "existence"]
+    chosen = figures.subjects(crowd[:8], published=True)
+    options = Options(style.COLUMNS[1], "robust", 5)
+    pages = [part for _, part in _parts(plan, chosen, options)]
+    assert [sum(not s.published for s in part) for part in pages] == [4, 4]
+    assert [sum(s.published for s in part) for part in pages] == [13, 13]
+    figure = drawn(plan.draw(pages[0], options))
+    assert not overlaps(labels(figure), figure)
+    assert figure.get_figheight() <= style.TALLEST + 0.5
+
+
 def test_colours_and_markers_are_told_apart_in_grey():
     from mmneedle.reports.svg import luminance
 
@@ -608,6 +702,18 @@ def test_names_are_cut_to_fit_and_stay_different(names, width):
         for text_ in done.values():
             assert text_.count("\n") < lines
             assert all(style.text_width(part) <= width + 1e-6 for part in text_.split("\n"))
+
+
+def test_names_break_at_signs_and_never_within_a_number():
+    name = "baseline/noisy?p=0.8"
+    assert style.wrapped(name, style.text_width("baseline/noisy?p=0."), 2) == (
+        "baseline/noisy?\np=0.8"
+    )
+    assert style.wrapped("somemodel12.75b", style.text_width("somemodel12.7"), 2) == (
+        "somemodel\n12.75b"
+    )
+    for width in np.linspace(0.75, 1.3, 40):
+        assert not re.search(r"[\d.]\n[\d.]", style.wrapped(name, float(width), 2))
 
 
 @given(st.text(max_size=60))

@@ -56,7 +56,7 @@ def positions(about: About) -> Caption:
         rows = about.of(label, setting)
         right, n = pooled(rows)
         if n:
-            values.append(f"{visible(label)} at {named(setting)}: {percent(right / n)} of {n}")
+            values.append(f"{visible(label)} at {named(setting)}: {percent(right / n)} % (n = {n})")
     spread = _widest(about)
     if spread:
         low, high = spread

@@ -27,6 +27,10 @@ LENGTHS: dict[Length, str] = {
 }
 SMALL, SMALL_ASPECT, SMALL_TITLE = 1.45, 0.72, 0.28
 """Least width in inches, shape and title of a panel where each subject has its own."""
+_SHIFT = 0.045
+"""Octaves that a subject's marks stand beside their true place, at most."""
+_EDGE = 1.3
+"""Times the longest haystack, where the axis ends."""
 _FILLS = ("full", "none", "left", "top", "right", "bottom")
 Curve = tuple[list[float], list[Share]]
 
@@ -147,6 +151,7 @@ def _lengths(
             for s in shown
             for _, _, curve in _curves(layout.select(rows, s.label), by, groups)
         ]
+        beside = _beside(rows, by, groups, made.width, alone) if by == "images" else 0.0
         for i, panel in enumerate(made.axes):
             if alone:
                 layout.background(panel, everyone)
@@ -156,7 +161,7 @@ def _lengths(
                 panel.plot(dotted[0], y, ":", color=style.QUIET, linewidth=1.0, label="chance")
             for subject in [shown[i]] if alone else shown:
                 mine = layout.select(rows, subject.label)
-                _draw(panel, mine, by, groups, pens[subject.label], subject, few, alone)
+                _draw(panel, mine, by, groups, pens[subject.label], subject, few, alone, beside)
             _length_axis(panel, rows, by, made.width)
         layout.axis_labels(made, _capital(LENGTHS[by]), what)
         legend.draw(made)
@@ -172,10 +177,13 @@ def _draw(
     subject: Subject,
     few: int,
     alone: bool,
+    beside: float,
 ) -> None:
-    """One subject's lines, one for each group and kind of negative."""
+    """One subject's lines, one for each group and kind of negative; groups stand `beside` octaves
+    from each other."""
     for group, negatives, (xs, shares) in _curves(rows, by, groups):
-        shift = (0.0 if alone else pen.shift * 0.045) + (0.07 if negatives == "hard" else 0.0)
+        shift = (group - (len(groups) - 1) / 2) * beside
+        shift += (0.0 if alone else pen.shift * _SHIFT) + (0.07 if negatives == "hard" else 0.0)
         layout.series(
             panel,
             [x * 2**shift for x in xs],
@@ -186,6 +194,17 @@ def _draw(
             fill=_FILLS[group % len(_FILLS)],
             dash=":" if negatives == "hard" else ("-" if alone else None),
         )
+
+
+def _beside(
+    rows: Sequence[Datum], by: Length, groups: Sequence[tuple[int, ...]], width: float, alone: bool
+) -> float:
+    """Octaves between equally long haystacks of different grids, so that markers do not cover."""
+    values = [float(x) for row in rows if isinstance(x := row.at[by], (int, float))]
+    octaves = np.log2(max(values) / min(values) * _EDGE**2)
+    marker = 0.08 * octaves / max(0.3, width - layout.AXIS)
+    wanted = marker + (0.0 if alone else 2 * _SHIFT)
+    return float(min(wanted, 2 * 0.33 / max(1, len(groups) - 1)))
 
 
 def _curves(
@@ -233,7 +252,7 @@ def _length_axis(panel: Axes, rows: Sequence[Datum], by: Length, width: float) -
     """A logarithmic axis with ticks at the lengths that there are (tokens: round numbers)."""
     values = sorted({float(x) for row in rows if isinstance(x := row.at[by], (int, float))})
     panel.set_xscale("log", base=2)
-    panel.set_xlim(values[0] / 1.3, values[-1] * 1.3)
+    panel.set_xlim(values[0] / _EDGE, values[-1] * _EDGE)
     if by == "tokens":
         low, high = np.log10(values[0] / 1.3), np.log10(values[-1] * 1.3)
         round_ones = [m * 10.0**e for e in range(int(low) - 1, int(high) + 2) for m in (1, 2, 5)]

@@ -1,5 +1,6 @@
 """Existence: the plane of hits and false alarms, kinds of error, and calibration."""
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -14,8 +15,15 @@ from mmneedle.reports.panels import KINDS, named
 from mmneedle.scoring import Scorer
 from mmneedle.types import Setting
 
+_MANY = 8
+"""Subjects whose names may take a line each in the legend."""
+_RANGE = 108
+"""Per cent that an axis spans."""
 ISO_J = (0.25, 0.5, 0.75)
 """Youden's J at which a line is drawn."""
+
+_NAMES = 0.3
+"""Share of the width of error bars that names may take."""
 
 # Colour and hatch of each ending: told apart by either alone.
 _LOOKS = {
@@ -46,7 +54,8 @@ def existence_plane(
 ) -> Figure:
     """Sensitivity against false alarms (1 - specificity), with lines of equal Youden's J.
 
-    A panel for each setting, a point for each subject, with the 95 % interval of either. A model
+    A panel for each setting, a point for each subject (the paper's hollow), with the 95 % interval
+    of either. Lines of J are named where no point lies. A model
     that answers without looking lies on the dotted diagonal (with one needle).
 
     Args:
@@ -67,12 +76,15 @@ def existence_plane(
     settings = [one for one in settings if any(pair(rows, s.label, one) for s in chosen)]
     if not settings:
         raise layout.nothing("no run has answers to both positives and negatives")
-    pens, names = layout.pens(chosen), layout.legend_names(chosen, width)
+    room = width if len(chosen) <= _MANY else width / 2 + 0.2  # then in two columns at least
+    pens, names = layout.pens(chosen), layout.legend_names(chosen, room)
     with layout.look(ax):
         handles = [layout.handle(pens[s.label], names[s.label]) for s in chosen]
-        for entry in handles:
+        for entry, subject in zip(handles, chosen, strict=True):
             entry.set_linestyle("none")
-        handles.append(layout.chance_handle("answers without looking"))
+            if subject.published:
+                entry.set_markerfacecolor("white")
+        handles.append(layout.chance_handle("without looking"))
         legend = Legend.of(handles, width)
         made = layout.canvas(
             ax, width, len(settings), panel=1.45, aspect=0.94, legend=legend.height
@@ -80,11 +92,11 @@ def existence_plane(
         for panel, one in zip(made.axes, settings, strict=True):
             if made.own:
                 layout.title(panel, named(one))
-            _plane(panel)
-            for subject in chosen:
-                found = pair(rows, subject.label, one)
-                if found is not None:
-                    _cross(panel, *found, pens[subject.label], subject, few)
+            found = [(s, got) for s in chosen if (got := pair(rows, s.label, one)) is not None]
+            points = [(100 * (a.value or 0), 100 * (h.value or 0)) for _, (a, h) in found]
+            _plane(panel, points, _RANGE / max(0.4, made.width - layout.AXIS))
+            for subject, shares in found:
+                _cross(panel, *shares, pens[subject.label], subject, few)
         layout.axis_labels(made, "False alarms: 1 − specificity (%)", "Sensitivity (%)")
         legend.draw(made)
     return made.figure
@@ -99,7 +111,14 @@ def pair(rows: Sequence[Datum], label: str, setting: Setting) -> tuple[Share, Sh
     return alarms, hits
 
 
-def _plane(panel: Axes) -> None:
+def _plane(panel: Axes, points: Sequence[tuple[float, float]], inch: float) -> None:
+    """Chance and the lines of equal J, called by it where no point lies.
+
+    Args:
+        panel: the axes.
+        points: what will be drawn, in per cent.
+        inch: per cent of an inch.
+    """
     layout.per_cent(panel, x=True)
     panel.grid(False)
     panel.set_aspect("equal")
@@ -109,9 +128,13 @@ def _plane(panel: Axes) -> None:
         panel.plot([0, 100 - at], [at, 100], color="#cfcfcf", linewidth=0.6, label=f"J = {level}")
         if level > 0.5:
             continue  # its words would lie where good models do
+        text = f"J = {level:g}".replace("0.", ".")
+        start = _free(at, style.text_width(text) * inch / 2**0.5, points, inch)
+        if start is None:
+            continue
         panel.annotate(
-            f"J = {level:g}".replace("0.", "."),
-            (2, at + 2),
+            text,
+            (start, at + start),
             xytext=(1, -1),
             textcoords="offset points",
             ha="left",
@@ -122,6 +145,32 @@ def _plane(panel: Axes) -> None:
             fontsize=style.SIZE,
             zorder=0.9,
         )
+
+
+def _free(
+    level: float, reach: float, points: Sequence[tuple[float, float]], inch: float
+) -> float | None:
+    """Where on the line y = x + level words begin that no marker covers; None: nowhere.
+
+    Args:
+        level: of the line, per cent.
+        reach: of the words along x, per cent.
+        points: markers' middles, per cent.
+        inch: per cent of an inch.
+    """
+    apart = 0.1 * inch  # half a line of text below the line, and half a marker
+    start = 2.0
+    while start + reach <= 98 - level:
+        middles = [start + reach * k / 4 for k in range(5)]
+        below = 0.05 * inch / 2**0.5  # words hang below the line
+        if all(
+            math.hypot(x + below - px, x + level - below - py) > apart
+            for x in middles
+            for px, py in points
+        ):
+            return start
+        start += 4
+    return None
 
 
 def _cross(panel: Axes, alarms: Share, hits: Share, pen: Pen, subject: Subject, few: int) -> None:
@@ -139,9 +188,10 @@ def _cross(panel: Axes, alarms: Share, hits: Share, pen: Pen, subject: Subject, 
         linestyle="none",
         marker=pen.marker,
         color=pen.colour,
-        markeredgecolor="white",
-        markeredgewidth=0.4,
-        markersize=4.6,
+        markerfacecolor="white" if subject.published else pen.colour,
+        markeredgecolor=pen.colour if subject.published else "white",
+        markeredgewidth=0.8 if subject.published else 0.4,
+        markersize=4.2 if subject.published else 4.6,
         alpha=alpha,
         label=subject.label,
         zorder=4,
@@ -182,10 +232,11 @@ def error_bars(
     ]
     alone = len(chosen) == 1  # then a bar is called by its setting
     lines = [line for line in bar_lines(chosen, rows) if not alone or line[0] is not None]
-    names = style.fitted([subject.label for subject in chosen], 0.3 * width)
+    high = high_names(chosen, width)
+    names = style.fitted([subject.label for subject in chosen], _NAMES * width, 2 if high else 1)
     with style.styled():
         legend = Legend.of([_patch(kind) for kind in kinds], width)
-        height = bars_height(len(lines)) + legend.height
+        height = bars_height(len(lines), high=high) + legend.height
         figure = style.new_figure(width, height)
         panels = figure.subplots(1, 2, sharey=True)
         for panel, split in zip(panels, ("positive", "negative"), strict=True):
@@ -210,9 +261,14 @@ def error_bars(
     return figure
 
 
-def bars_height(lines: int) -> float:
-    """Inches of a figure of error bars, its legend left out."""
-    return 0.62 + 0.155 * lines
+def high_names(chosen: Sequence[Subject], width: float) -> bool:
+    """Whether the names of a figure of error bars of that width need two lines."""
+    return any(style.text_width(style.shown(s.label)) > _NAMES * width for s in chosen)
+
+
+def bars_height(lines: int, *, high: bool = False) -> float:
+    """Inches of a figure of error bars, its legend left out; high ones if names need two lines."""
+    return 0.62 + (0.25 if high else 0.155) * lines
 
 
 def bar_lines(chosen: Sequence[Subject], rows: Sequence[Datum]) -> list[tuple[str | None, Setting]]:

@@ -1,5 +1,6 @@
 """Panels, legends and lines: what figures are put together from."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -20,7 +21,7 @@ LINE_HEIGHT = 0.15
 """Inches of a line of the legend."""
 _HIGHEST = 2.6
 """Inches of a panel's height, at most."""
-_AXIS = 0.42
+AXIS = 0.42
 """Inches at a panel's left that numbers and words take."""
 
 
@@ -33,6 +34,8 @@ class Canvas(msgspec.Struct, frozen=True):
     """Whether the figure is ours to lay out."""
     width: float
     """Inches of one panel."""
+    height: float = math.inf
+    """Inches of all panels of a figure of ours, one above the other."""
 
 
 @contextmanager
@@ -106,7 +109,7 @@ def canvas(
     if share_x:
         for above in axes[max(0, count - across) : across * (down - 1)]:
             above.xaxis.set_tick_params(labelbottom=True)
-    return Canvas(figure, axes[:count], True, inches)
+    return Canvas(figure, axes[:count], True, inches, height - legend - 0.42)
 
 
 def panel_width(width: float, lines: int) -> float:
@@ -135,7 +138,9 @@ def title(ax: Axes, text: str) -> None:
 
 
 def axis_labels(made: Canvas, x: str, y: str) -> None:
-    """What the axes show: once for all panels of a figure."""
+    """What the axes show: once for all panels of a figure, in lines no longer than the panels."""
+    if made.own and math.isfinite(made.height):
+        y = style.wrapped(y, made.height * style.SIZE / (style.SIZE + 0.5), 3)
     if made.own and len(made.axes) > 1:
         size = style.SIZE + 0.5
         made.figure.supxlabel(x, fontsize=size)
@@ -147,7 +152,7 @@ def axis_labels(made: Canvas, x: str, y: str) -> None:
 
 
 def sparse_ticks(ax: Axes, places: Sequence[float], width: float, *, log: bool) -> None:
-    """Ticks at all places of the x axis, numbers only where they do not touch.
+    """Ticks at all places of the x axis; numbers that would touch go into a second line below.
 
     Args:
         ax: with its x limits set.
@@ -157,14 +162,19 @@ def sparse_ticks(ax: Axes, places: Sequence[float], width: float, *, log: bool) 
     """
     at = np.log2(places) if log else np.asarray(places, float)
     low, high = (np.log2(ax.get_xlim()) if log else np.asarray(ax.get_xlim())).tolist()
-    inches = (at - low) / (high - low) * max(0.3, width - _AXIS)
+    inches = (at - low) / (high - low) * max(0.3, width - AXIS)
     texts = [f"{place:,.0f}" for place in places]
     half = [style.text_width(text) / 2 + 0.04 for text in texts]
-    kept = {len(at) - 1}  # the longest haystack first, then from the shortest on
-    for i in range(len(at) - 1):
-        if all(abs(inches[i] - inches[j]) >= half[i] + half[j] for j in kept):
-            kept.add(i)
-    ax.set_xticks(list(places), [t if i in kept else "" for i, t in enumerate(texts)])
+    shown = [""] * len(texts)
+    left = list(range(len(at)))
+    for line in ("", "\n"):
+        kept: list[int] = []
+        for i in [*left[-1:], *left[:-1]]:  # the longest haystack first, then from the shortest on
+            if all(abs(inches[i] - inches[j]) >= half[i] + half[j] for j in kept):
+                kept.append(i)
+                shown[i] = line + texts[i]
+        left = [i for i in left if i not in kept]
+    ax.set_xticks(list(places), shown)
     ax.set_xticks([], minor=True)
 
 

@@ -21,6 +21,8 @@ from mmneedle.scoring import Scorer
 from mmneedle.types import Setting
 
 _SCALE = Normalize(0, 100)
+_LEVEL = 6
+"""Rows from which on the colour scale is long enough for its words."""
 
 
 # --------------------------------------------------------------------------- models x settings
@@ -73,13 +75,14 @@ def accuracy_map(
         values = [[_value(found.get((s.label, one))) for one in settings] for s in chosen]
         mesh = heat_mesh(panel, np.array(values, float))
         gutter = max(style.text_width(line) for n in names.values() for line in n.split("\n"))
-        room = ((width if ax is None else figure.get_figwidth()) - gutter - 0.6) / len(settings)
+        beside = 0.6 if ax is not None or len(chosen) >= _LEVEL else 0.9  # the colour scale
+        room = ((width if ax is None else figure.get_figwidth()) - gutter - beside) / len(settings)
         _numbers(panel, chosen, settings, found, few, room)
         _row_names(panel, [names[s.label] for s in chosen])
         _column_names(panel, settings, room)
         _rule(panel, sum(not s.published for s in chosen), len(chosen), len(settings))
         if ax is None:
-            _bar(figure, mesh, panel, f"{metric.capitalize()} accuracy (%)", len(chosen))
+            _bar(figure, mesh, panel, metric.capitalize(), len(chosen))
     return figure
 
 
@@ -195,14 +198,16 @@ def _rule(panel: Axes, runs: int, rows: int, columns: int) -> None:
         panel.plot([0, columns], [runs, runs], color="black", linewidth=0.8, label="_rule")
 
 
-def _bar(figure: Figure, mesh: QuadMesh, panel: Axes, text: str, rows: int) -> None:
+def _bar(figure: Figure, mesh: QuadMesh, panel: Axes, metric: str, rows: int) -> None:
     """The colour scale, beside the map."""
     bar = figure.colorbar(mesh, ax=panel, fraction=0.03, pad=0.015, aspect=max(6, 2.2 * rows))
     bar.set_ticks([0, 50, 100] if rows < 8 else [0, 25, 50, 75, 100])
     bar.outline.set_visible(False)
     bar.solids.set(edgecolor="face", rasterized=False)  # type: ignore[union-attr]
-    if rows >= 6:
-        bar.set_label(text)
+    if rows >= _LEVEL:
+        bar.set_label(f"{metric} accuracy (%)")
+    else:  # too low for words along it
+        bar.set_label(f"{metric}\n(%)", rotation=0, ha="left", va="center")
 
 
 # --------------------------------------------------------------------------- by position

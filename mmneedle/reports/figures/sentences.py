@@ -239,4 +239,4 @@ def caption(text: Sequence[str], kind: str, values: Sequence[str], about: About)
     if kept < len(values):
         told += f"{'; ' if kept else ''}the rest stands in {about.file}"
     sentences = " ".join(sentence for sentence in text if sentence)
-    return Caption(re.sub(" {2,}", " ", sentences), f"{kind}. {told}.")
+    return Caption(re.sub(" {2,}", " ", sentences), f"{kind}. {told}." if told else f"{kind}.")

@@ -178,11 +178,32 @@ def wrapped(name: str, width: float, lines: int) -> str:
     rest = name
     while rest and len(rows) < lines - 1 and text_width(rest) > width:
         fits = max((n for n in range(1, len(rest)) if text_width(rest[:n]) <= width), default=1)
-        breaks = [n for n in range(1, fits + 1) if not rest[n - 1].isalnum()]
-        end = breaks[-1] if breaks and 2 * breaks[-1] >= fits else fits
+        end = _break(rest, fits)
         rows.append(rest[:end].strip())
         rest = rest[end:].strip()
     return "\n".join([*rows, fit(rest, width)] if rest else rows)
+
+
+def _break(text: str, fits: int) -> int:
+    """Where a line of at most `fits` characters ends: after a sign, best not between a name and its
+    value, and within a number only where nothing else is left."""
+    signs = [n for n in range(1, fits + 1) if not text[n - 1].isalnum() and not _in_number(text, n)]
+    for breaks in ([n for n in signs if text[n - 1] != "="], signs):
+        if breaks and 2 * breaks[-1] >= fits:
+            return breaks[-1]
+    whole = [n for n in range(1, fits + 1) if not _in_number(text, n)]
+    return whole[-1] if whole else fits
+
+
+def _in_number(text: str, at: int) -> bool:
+    """Whether a break before this character would cut a number, such as 0.8."""
+    sign = ".,"
+    before, after = text[at - 1 : at], text[at : at + 1]
+    if before in sign:
+        before = text[at - 2 : at - 1] if at > 1 else ""
+    if after and after in sign:
+        after = text[at + 1 : at + 2]
+    return before.isdigit() and after.isdigit()
 
 
 def plain(text: Text) -> Text:

@@ -25,8 +25,14 @@ from mmneedle.reports.figures.curves import (
     depth_curve,
     false_alarms,
 )
-from mmneedle.reports.figures.existence import bars_height, calibration, error_bars, existence_plane
-from mmneedle.reports.figures.layout import panel_width
+from mmneedle.reports.figures.existence import (
+    bars_height,
+    calibration,
+    error_bars,
+    existence_plane,
+    high_names,
+)
+from mmneedle.reports.figures.layout import nothing, panel_width
 from mmneedle.reports.figures.maps import accuracy_map, columns_that_fit, map_height, position_map
 from mmneedle.reports.figures.measures import Datum
 from mmneedle.reports.figures.sentences import About, Caption
@@ -59,6 +65,8 @@ class Plan(msgspec.Struct, frozen=True):
     caption: Callable[[About], Caption]
     most: Callable[[Chosen, Options], tuple[int, int]]
     """How many subjects, and how many settings, one figure holds."""
+    beside: bool = False
+    """Whether the paper's rows are on every page, beside so many runs."""
     by_needles: bool = False
     """Whether numbers of needles have figures of their own."""
 
@@ -99,6 +107,7 @@ def plans() -> list[Plan]:
             lambda c, s, o: measures.existence(c, s, o.scorer),
             captions.plane,
             _panels,
+            beside=True,
         ),
         Plan(
             "errors",
@@ -106,10 +115,7 @@ def plans() -> list[Plan]:
             lambda c, o: error_bars(c, scorer=o.scorer, width=o.width),
             lambda c, s, o: measures.endings(_runs(c), s, o.scorer),
             captions.errors,
-            lambda c, o: (
-                _fitting(bars_height) - 3,
-                max(1, _fitting(bars_height) // (len(_runs(c)) + 1)),
-            ),
+            _bars,
         ),
         Plan(
             "false-alarms",
@@ -181,6 +187,12 @@ def _panels(chosen: Chosen, options: Options) -> tuple[int, int]:
     )
 
 
+def _bars(chosen: Chosen, options: Options) -> tuple[int, int]:
+    high = high_names(_runs(chosen), options.width)
+    lines = _fitting(lambda count: bars_height(count, high=high))
+    return lines - 3, max(1, lines // (len(_runs(chosen)) + 1))
+
+
 def _multiples(chosen: Chosen, options: Options) -> tuple[int, int]:
     """Small panels that a page holds, one for each subject."""
     across = max(1, int((options.width - 0.2) // SMALL))
@@ -238,12 +250,14 @@ def write_figures(
     missing: list[tuple[str, str]] = []
     for plan in plans():
         for name, part in _parts(plan, chosen, options):
+            rows = plan.data(part, settings_of(part), options)
             try:
+                if rows and not any(row.share.n for row in rows):
+                    raise nothing("no answer has come that counts here")
                 figure = plan.draw(part, options)
             except UserError as error:
                 missing.append((name, str(error)))
                 continue
-            rows = plan.data(part, settings_of(part), options)
             files += [
                 style.save(figure, out / f"{name}.{form}", title=plan.title) for form in formats
             ]
@@ -290,10 +304,18 @@ def _parts(plan: Plan, chosen: Chosen, options: Options) -> Iterator[tuple[str, 
         pages = [
             _narrow(group, page)
             for page in _chunks(settings, places)
-            for group in _chunks(of_count, most)
+            for group in _groups(plan, of_count, most)
         ]
         for number, page in enumerate([page for page in pages if page], 1):
             yield (name if number == 1 else f"{name}-{number}"), page
+
+
+def _groups(plan: Plan, chosen: Chosen, most: int) -> list[Sequence[Subject]]:
+    """Subjects that share a page; see `Plan.beside`."""
+    if not plan.beside or not (runs := _runs(chosen)):
+        return _chunks(chosen, most)
+    others = [subject for subject in chosen if subject.published]
+    return [[*group, *others] for group in _chunks(runs, most)]
 
 
 def _chunks(items: Sequence[Any], most: int) -> list[Sequence[Any]]:
