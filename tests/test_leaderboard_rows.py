@@ -156,6 +156,20 @@ def test_a_row_without_what_ranks_are_by_has_none(runs: list[Run], tmp_path: Pat
     assert "x/neg: no rank (–), for want of an answer on both splits" in by_youden.render("md")
 
 
+@pytest.mark.parametrize("sort", ["exact", "10x2"])
+def test_a_mean_over_fewer_settings_is_marked(sort: str, runs: list[Run], tmp_path: Path) -> None:
+    part = write_run(tmp_path / "part", always_right, {ONE: 200}, model="x/part")
+    board = leaderboard([part, *runs], ranked=True, choice=Choice.read(sort=sort))
+    rows = [row for row in board.render("md").splitlines() if row.startswith("| ") and "/" in row]
+    assert all((" ¶ |" in row) == ("x/part" in row) for row in rows)
+    for form, mark in (("md", "¶ A mean"), ("html", "¶ A mean"), ("latex", r"\P{} A mean")):
+        text = board.render(form)
+        assert f"{mark} over fewer settings than other rows have" in text
+    assert r"100.0\,\P{}" in text
+    assert ("stand below" in board.render("md")) == (sort == "exact")
+    assert "¶" not in leaderboard(runs, ranked=True).render("md")
+
+
 # --------------------------------------------------------------------------- choosing
 
 
@@ -390,7 +404,8 @@ def test_no_word_is_a_command_in_latex(words: str) -> None:
     assert "--" not in tex or "–" in words
     for known in (
         r"\textbackslash{}", r"\textasciitilde{}", r"\textasciicircum{}", r"\textless{}",
-        r"\textgreater{}", r"\textbar{}", r"$\dagger$", r"$\ddagger$", r"\S{}", r"$-$", r"$\times$",
+        r"\textgreater{}", r"\textbar{}", r"$\dagger$", r"$\ddagger$", r"\S{}", r"\P{}", r"$-$",
+            r"$\times$",
         r"{\char34}", r"\{", r"\}", r"\$", r"\&", r"\#", r"\%", r"\_", "{}",
     ):  # fmt: skip
         tex = tex.replace(known, "")

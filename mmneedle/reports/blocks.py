@@ -49,6 +49,8 @@ class Shown(msgspec.Struct, frozen=True):
     """The best of its column, or not to be told from it."""
     incomplete: bool = False
     """Some answers are missing."""
+    partial: bool = False
+    """A mean over fewer settings than another row's."""
     rank: str = ""
     """On this setting."""
     both: tuple[Entry | None, ...] = ()
@@ -99,6 +101,11 @@ def _block(table: Table, key: str, by_youden: bool) -> Block:
         for line in table.lines
     ]
     means = [_mean(line, key) for line in table.lines]
+    most = sum(any(row[at].value is not None for row in rows) for at in range(len(table.settings)))
+    means = [
+        msgspec.structs.replace(mean, partial=0 < sum(one.value is not None for one in row) < most)
+        for mean, row in zip(means, rows, strict=True)
+    ]
     if len(table.lines) > 1:
         for at, setting in enumerate(table.settings):
             ranks = [_rank(line.cells.get(setting)) if ranked else None for line in table.lines]
@@ -224,6 +231,12 @@ def any_fewer(tables: Iterable[Table]) -> bool:
     return any("‡" in marks(line, table) for table in tables for line in table.lines)
 
 
+def any_partial(made: Iterable[Block]) -> bool:
+    """Whether a mean of these blocks is over fewer settings than another one."""
+    return any(mean.partial for block in made for mean in block.means)
+
+
+PARTIAL = "¶ A mean over fewer settings than other rows have: not to be compared with theirs."
 FEWER = (
     "‡ Fewer samples than another row of the table: its figures are less certain, and of other "
     "samples in part."

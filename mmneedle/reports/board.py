@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 from mmneedle import __version__
 from mmneedle.reports import page as pages
 from mmneedle.reports import published as paper
-from mmneedle.reports.blocks import FEWER, Block, Shown, any_fewer, blocks, marks
+from mmneedle.reports.blocks import (
+    FEWER,
+    PARTIAL,
+    Block,
+    Shown,
+    any_fewer,
+    any_partial,
+    blocks,
+    marks,
+)
 from mmneedle.reports.standings import Line, Sort, Table, chance_note
 from mmneedle.reports.words import label, many, short, typed
 from mmneedle.types import Setting
@@ -55,7 +64,7 @@ def page(board: "Leaderboard") -> str:
             published=any(table.published for table in tables),
             runs=any(not table.published for table in tables),
             apart=[*board.apart, *_tables_apart(tables)],
-            notes=[*same, *_notes(board, tables)],
+            notes=[(text, _when(board, text)) for text in (*same, *_notes(board, tables))],
             sources=sources.found,
         )
     )
@@ -102,8 +111,12 @@ def _tables_apart(tables: Sequence[Table]) -> Iterator[str]:
 def _notes(board: "Leaderboard", tables: Sequence[Table]) -> Iterator[str]:
     """How to read the page, beside what keeps rows apart."""
     yield from (note for note in board.notes() if note not in board.apart)
+    if board.single_rank_note:
+        yield board.single_rank_note
     if any_fewer(tables):
         yield FEWER
+    if any(any_partial(blocks(table, by_youden=board.sort == "youden")) for table in tables):
+        yield PARTIAL
     if any(line.coverage not in (None, 1) for table in tables for line in table.lines):
         yield "* Some answers are missing; a note below the table says how far they could move it."
     yield (
@@ -115,6 +128,14 @@ def _notes(board: "Leaderboard", tables: Sequence[Table]) -> Iterator[str]:
         "gets it."
     )
     yield chance_note(several=any(table.needles > 1 for table in tables))
+
+
+def _when(board: "Leaderboard", text: str) -> str:
+    """While which settings of a table are shown a note holds: whole, single; empty: always."""
+    return {board.rank_note: "whole", board.single_rank_note: "single"}.get(text, "")
+
+
+_BELOW = "Rows that lack a setting stand below the others."
 
 
 class _Sources:
@@ -158,6 +179,8 @@ def _group(table: Table, sort: Sort, sources: _Sources, number: int) -> dict[str
         order = f"Best at {label(Setting(*sort))} first."
     else:
         order = f"Best mean {'J' if sort == 'youden' else 'Exact'} first."
+    if _BELOW in table.notes:  # beside the order, which filters change
+        order = f"{order} {_BELOW}"
     ids = [sources.add(line, table) for line in table.lines]
     return {
         "id": f"table-{number}",
@@ -171,7 +194,12 @@ def _group(table: Table, sort: Sort, sources: _Sources, number: int) -> dict[str
         "blocks": [_dress(table, block, ids) for block in made],
         "fingerprint": table.dataset,
         "order": order,
-        "notes": [note.replace("px beside Exact:", "px below a score:") for note in table.notes],
+        "sort": sort if isinstance(sort, str) else typed(Setting(*sort)),
+        "notes": [
+            note.replace("px beside Exact:", "px below a score:")
+            for note in table.notes
+            if note != _BELOW
+        ],
     }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mmneedle import __version__
-from mmneedle.reports.blocks import FEWER, Block, Shown, blocks, marks
+from mmneedle.reports.blocks import FEWER, PARTIAL, Block, Shown, any_partial, blocks, marks
 from mmneedle.reports.standings import Line, Table, chance_note
 from mmneedle.reports.words import label, many, percent, short, visible
 
@@ -53,6 +53,7 @@ _SPECIAL = {
     "†": r"$\dagger$",
     "‡": r"$\ddagger$",
     "§": r"\S{}",
+    "¶": r"\P{}",
     "–": "--",
     "−": r"$-$",
     "’": "'",
@@ -226,6 +227,7 @@ def _figure(cell: Shown) -> str:
     text = escape(cell.text)
     if cell.best:
         text = rf"\textbf{{{text}}}"
+    text += r"\,\P{}" if cell.partial else ""
     return text + (r"\rlap{*}" if cell.incomplete else "")
 
 
@@ -252,6 +254,8 @@ def _notes(table: Table, block: Block) -> Iterator[str]:
         yield escape(f"Bold: the best of a column{bold}.")
     if any(cell.interval for row in block.rows for cell in row):
         yield escape("Small: 95 % intervals.")
+    if any_partial([block]):
+        yield escape(PARTIAL)
     if block.key == "exact":
         yield escape(chance_note(several=table.needles > 1))
         yield from (escape(note.replace("px beside Exact:", "px:")) for note in table.notes)

@@ -34,6 +34,8 @@ class Leaderboard(msgspec.Struct, frozen=True):
     """What ranks mean; None where there are none."""
     copies: tuple[str, ...] = ()
     """Which submissions are not shown, as their run is: a sentence each."""
+    single_rank_note: str | None = None
+    """What ranks on single settings mean."""
 
     def render(self, form: str) -> str:
         """The leaderboard as "md", "csv", "json", "latex" or "html"."""
@@ -171,9 +173,9 @@ def leaderboard(
     if published:
         entries += published_entries()
     entries = choice.keep(entries)
-    note = None
+    note = single = None
     if ranked:
-        entries, note = msgspec.structs.astuple(with_ranks(entries, runs, names, choice))
+        entries, note, single = msgspec.structs.astuple(with_ranks(entries, runs, names, choice))
     return Leaderboard(
         tuple(entries),
         scorer,
@@ -181,6 +183,7 @@ def leaderboard(
         tuple(_apart(runs, names, entries)),
         note,
         tuple(copies),
+        single,
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mmneedle.reports.blocks import Block, Shown, blocks, marks
+from mmneedle.reports.blocks import PARTIAL, Block, Shown, any_partial, blocks, marks
 from mmneedle.reports.standings import Line, Table
 from mmneedle.reports.words import escape, label, percent, short
 
@@ -11,8 +11,9 @@ def markdown_table(table: Table, *, by_youden: bool = False) -> str:
     """A heading, a table for each score, and the notes."""
     made = blocks(table, by_youden=by_youden)
     parts = [f"### {_heading(table)}", *(_block(table, block) for block in made)]
-    if table.notes:
-        parts.append("\n".join(f"- {escape(note)}" for note in table.notes))
+    notes = [*table.notes, *([PARTIAL] if any_partial(made) else [])]
+    if notes:
+        parts.append("\n".join(f"- {escape(note)}" for note in notes))
     return "\n\n".join(parts)
 
 
@@ -31,7 +32,7 @@ def _block(table: Table, block: Block) -> str:
     ranks = block.ranked
     rows = [["rank", *head] if ranks else head]
     for line, cells, mean in zip(table.lines, block.rows, block.means, strict=True):
-        row = [_name(line, table), *map(_cell, cells), mean.text]
+        row = [_name(line, table), *map(_cell, cells), _mean(mean)]
         if first:
             row += [line.asked, _coverage(line)]
         rows.append([str(line.rank or "–"), *row] if ranks else row)
@@ -65,6 +66,10 @@ def _cell(cell: Shown) -> str:
     if cell.sight:
         text += f" ({cell.sight})"
     return f"{text} \\*" if cell.incomplete else text
+
+
+def _mean(mean: Shown) -> str:
+    return f"{mean.text} ¶" if mean.partial else mean.text
 
 
 def _coverage(line: Line) -> str:

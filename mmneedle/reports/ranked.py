@@ -22,6 +22,8 @@ class Ranked(msgspec.Struct, frozen=True):
     entries: list[Entry]
     note: str | None
     """What ranks mean, and by which test; None where no row has one."""
+    single_note: str | None = None
+    """Likewise of the ranks on single settings."""
 
 
 def with_ranks(
@@ -67,7 +69,9 @@ def with_ranks(
     for entry in entries:
         rank, at = found.get((entry.run, entry.setting, entry.scorer), (None, None))
         ranked.append(msgspec.structs.replace(entry, rank=rank, setting_rank=at))
-    return Ranked(ranked, _note(choice, tests) if known else None)
+    if not known:
+        return Ranked(ranked, None)
+    return Ranked(ranked, _note(choice, tests), _single_note(choice, tests))
 
 
 def _at(shape: Shape, model: Columns) -> Setting | None:
@@ -154,14 +158,23 @@ def _note_tests(made: Board, tests: dict[bool, set[str]], at_one: bool) -> None:
                 tests[several and part.setting is None].add(name)
 
 
+def _single_note(choice: Choice, tests: Mapping[bool, Iterable[str]]) -> str:
+    single = {True: (), False: tests[False]}
+    return _told(choice, "at the setting that is shown", single, "all pairs at all settings")
+
+
 def _note(choice: Choice, tests: Mapping[bool, Iterable[str]]) -> str:
-    what = "existence, on all samples" if choice.sort == "youden" else "Exact"
     over = "over a table's settings, each with equal weight"
     pairs = "all pairs of a table"
     if isinstance(choice.sort, tuple):
         images, rows, cols = choice.sort
         over = f"at {label(Setting(images, rows, cols))}"
         pairs += " at all its settings"
+    return _told(choice, over, tests, pairs)
+
+
+def _told(choice: Choice, over: str, tests: Mapping[bool, Iterable[str]], pairs: str) -> str:
+    what = "existence, on all samples" if choice.sort == "youden" else "Exact"
     return (
         f"Ranks are by {what}, {over}. A range such as 2–4 says what the data cannot tell: rows "
         f"share ranks unless they differ on the samples that both answered{_by(tests)}, corrected "

@@ -336,8 +336,8 @@ def _notes(
             text += f"{_shrunk(entry for _, _, cell in cells for entry in cell.entries)}."
         yield text
     yield from _spent(lines)
-    if any(line.scored < len(settings) for line in lines):
-        yield "Rows that lack a setting stand below the others: their mean covers fewer settings."
+    if sort == "exact" and any(line.scored < len(settings) for line in lines):
+        yield "Rows that lack a setting stand below the others."
     yield from _unranked(lines, sort)
     for line in lines:
         entries = [entry for cell in line.cells.values() for entry in cell.entries]

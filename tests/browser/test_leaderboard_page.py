@@ -325,6 +325,56 @@ def test_a_setting_leaves_its_column_mean_and_rank(opened: Opened) -> None:
     assert column(opened, "table-1", "Mean") == before
 
 
+def only(opened: Opened, *settings: str) -> None:
+    for chip in opened.page.locator(".chip").all():
+        if chip.inner_text() not in settings:
+            chip.click()
+
+
+def test_rows_are_sorted_by_what_is_shown_and_notes_are_true_for_it(opened: Opened) -> None:
+    page = opened.page
+    built = column(opened, "table-1", "Model")
+    marked = [cell for cell in column(opened, "table-1", "Mean") if "¶" in cell]
+    assert len(marked) == 1  # m/few was asked one setting
+    note = page.locator("li[data-when]:visible")
+    assert "Ranks are by Exact, over a table's settings" in note.inner_text()
+    assert "Best mean Exact first. Rows that lack" in page.locator("#table-1 .order").inner_text()
+    only(opened, "(1,2)")
+    shown = [float(cell) for cell in column(opened, "table-1", "(1,2)")]
+    assert shown == sorted(shown, reverse=True)
+    assert column(opened, "table-1", "Model") != built
+    assert not any("¶" in cell for cell in column(opened, "table-1", "Mean"))
+    assert "Ranks are by Exact, at the setting that is shown" in note.inner_text()
+    order = page.locator("#table-1 .order").inner_text()
+    assert order == "Best mean Exact over the settings shown first."
+    page.locator("#show-all").click()
+    assert column(opened, "table-1", "Model") == built
+    assert [cell for cell in column(opened, "table-1", "Mean") if "¶" in cell] == marked
+
+
+def test_what_a_reader_has_sorted_stays_sorted(opened: Opened) -> None:
+    opened.page.locator("#table-1 table.exact th.model button").click()
+    only(opened, "(1,2)")
+    names = column(opened, "table-1", "Model")
+    assert names == sorted(names)
+
+
+def test_sources_are_those_of_the_rows_that_are_shown(opened: Opened) -> None:
+    page = opened.page
+    told = page.locator(".sources li:visible")
+    assert told.count() > 1
+    above, head = page.locator("#sources").evaluate(
+        "e => [e.previousElementSibling.getBoundingClientRect().bottom,"
+        " e.getBoundingClientRect().top]"
+    )
+    assert head - above >= 12
+    page.locator("#filter-model").fill("GPT-4o")
+    assert told.count() and all("GPT-4o" in text for text in told.all_inner_texts())
+    page.locator("#filter-model").fill("no such model")
+    assert told.count() == 0
+    assert not page.locator("#sources").is_visible()
+
+
 def test_filters_work_with_the_keyboard(opened: Opened) -> None:
     page = opened.page
     page.locator("#filter-model").focus()

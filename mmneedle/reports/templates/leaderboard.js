@@ -28,14 +28,19 @@
     return number(cell);
   };
 
+  const turn = (head) => {
+    const small = head.matches(".model, .rank"); // these begin with the least
+    const down = head.ariaSort ? head.ariaSort === "ascending" : !small;
+    all("thead th", head.closest("table")).forEach((one) => one.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    sort(head);
+  };
+
   const sort = (head) => {
     const table = head.closest("table");
     const at = head.cellIndex;
     const words = head.matches(".model");
-    const small = words || head.matches(".rank"); // these begin with the least
-    const down = head.ariaSort ? head.ariaSort === "ascending" : !small;
-    all("thead th", table).forEach((one) => one.removeAttribute("aria-sort"));
-    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const down = head.ariaSort === "descending";
     const rows = all("tbody tr", table).map((row, place) => [key(row, at), place, row]);
     rows.sort(([a, i], [b, j]) => {
       if (a === null || b === null) return (a === null) - (b === null) || i - j; // none: last
@@ -50,14 +55,21 @@
     button.type = "button";
     button.append(...head.childNodes);
     head.append(button);
-    button.addEventListener("click", () => sort(head));
+    button.addEventListener("click", () => turn(head));
   });
 
   // ------------------------------------------------------------------ filtering
 
   const means = all(".board tbody td.mean");
   const ranks = all(".board td.rank");
+  all(".board tbody").forEach((body) => {
+    all("tr", body).forEach((row, place) => { row.dataset.place = place; });
+  });
+  all(".order").forEach((one) => { one.dataset.whole = one.textContent; });
   means.forEach((cell) => {
+    const mark = cell.querySelector(".partial");
+    cell.dataset.partial = mark ? "yes" : "";
+    if (mark) mark.remove();
     cell.dataset.whole = cell.textContent;
     cell.dataset.wholeValue = cell.dataset.value ?? "";
     cell.dataset.best = cell.classList.contains("best") ? "yes" : "";
@@ -69,19 +81,39 @@
     else cell.dataset.value = figure;
   };
 
+  const figures = (row) => [...row.cells].filter((cell) => cell.dataset.shape && !cell.hidden);
+
+  // How many of the settings shown have a figure of any row.
+  const filled = (table) => {
+    const found = new Set();
+    for (const row of table.tBodies[0].rows)
+      figures(row).forEach((cell) => { if (number(cell) !== null) found.add(cell.cellIndex); });
+    return found.size;
+  };
+
+  const setMean = (cell, text, partial) => {
+    cell.textContent = text;
+    if (!partial) return;
+    const mark = document.createElement("span");
+    mark.className = "mark-of partial";
+    mark.title = "over fewer settings than other rows";
+    mark.textContent = "¶";
+    cell.append(mark);
+  };
+
   // The mean is over the settings that are shown; ranks stand for all of them, or for a single one.
-  const summarise = (row, table, whole) => {
-    const shown = [...row.cells].filter((cell) => cell.dataset.shape && !cell.hidden);
+  const summarise = (row, table, whole, most) => {
+    const shown = figures(row);
     const mean = row.querySelector("td.mean");
     const rank = row.querySelector("td.rank");
     if (whole) {
-      mean.textContent = mean.dataset.whole;
+      setMean(mean, mean.dataset.whole, mean.dataset.partial);
       setValue(mean, mean.dataset.wholeValue);
     } else {
       const known = shown.map(number).filter((one) => one !== null);
       const figure = known.length ? known.reduce((a, b) => a + b, 0) / known.length : null;
       const write = table.dataset.mean === "existence" ? signed : percent;
-      mean.textContent = figure === null ? "–" : write(figure);
+      setMean(mean, figure === null ? "–" : write(figure), known.length && known.length < most);
       setValue(mean, figure);
     }
     mean.classList.toggle("best", whole && mean.dataset.best === "yes");
@@ -98,6 +130,44 @@
     cell.textContent = whole ? cell.dataset.whole : "";
   };
 
+  // Best first by what is shown, in all tables of a group alike but those that a reader has sorted.
+  const reorder = (group, whole) => {
+    const tables = all(".board", group);
+    const by = group.dataset.sort;
+    const column = tables[0].querySelector(`thead th[data-shape="${CSS.escape(by)}"]`);
+    const asBuilt = whole || (column && !column.hidden);
+    const rows = [...tables[0].tBodies[0].rows].map((row) => {
+      const known = figures(row).filter((cell) => number(cell) !== null).length;
+      const mean = number(row.querySelector("td.mean"));
+      return { place: Number(row.dataset.place), known: by === "youden" ? known > 0 : known, mean };
+    });
+    rows.sort((a, b) => (asBuilt ? 0 : b.known - a.known || b.mean - a.mean) || a.place - b.place);
+    for (const table of tables) {
+      const body = table.tBodies[0];
+      const head = table.querySelector("th[aria-sort]");
+      const of = new Map([...body.rows].map((row) => [Number(row.dataset.place), row]));
+      body.append(...rows.map(({ place }) => of.get(place)));
+      if (head) sort(head);
+    }
+    const order = group.querySelector(".order");
+    const lacks = !asBuilt && by !== "youden" && rows.some(({ known }) => known && known < rows[0].known);
+    order.textContent = asBuilt ? order.dataset.whole
+      : `Best mean ${by === "youden" ? "J" : "Exact"} over the settings shown first.`
+        + (lacks ? " Rows that lack one stand below the others." : "");
+  };
+
+  // Notes on ranks that are shown, and sources of rows that are.
+  const tell = (states) => {
+    if (states.has("one") && !states.has("single")) states.add("whole"); // the same for its one setting
+    all("[data-when]").forEach((one) => { one.hidden = !states.has(one.dataset.when); });
+    const used = new Set(
+      all(".group:not([hidden]) tbody tr:not([hidden]) a.mark-of").map((one) => one.getAttribute("href")),
+    );
+    const sources = all(".sources li");
+    sources.forEach((one) => { one.hidden = !used.has(`#${one.id}`); });
+    if (field("sources")) field("sources").hidden = !used.size;
+  };
+
   const apply = () => {
     const text = value("filter-model").trim().toLowerCase();
     const needles = value("filter-needles");
@@ -108,6 +178,7 @@
     const fits = (cell) => !ticks.length || shapes.has(cell.dataset.shape);
     const some = ticks.length && shapes.size > 1 && shapes.size < ticks.length;
     let rows = 0, found = 0;
+    const states = new Set();
     for (const group of all(".group")) {
       const of = group.dataset;
       const kept =
@@ -118,11 +189,11 @@
         const columns = all("thead th[data-shape]", table);
         const whole = columns.every(fits);
         all("[data-shape]", table).forEach((cell) => { cell.hidden = !fits(cell); });
+        const most = filled(table);
         for (const row of all("tbody tr", table)) {
           const named = !text || row.dataset.model.includes(text);
-          const figures = [...row.cells].some((cell) => cell.dataset.shape && !cell.hidden && !cell.matches(".none"));
-          row.hidden = !(named && figures);
-          summarise(row, table, whole);
+          row.hidden = !(named && figures(row).some((cell) => !cell.matches(".none")));
+          summarise(row, table, whole, most);
           if (first === 0) {
             rows += 1;
             left += !row.hidden;
@@ -131,8 +202,15 @@
         meanChance(table, whole);
       });
       group.hidden = !kept || !left;
-      if (!group.hidden) found += left;
+      if (group.hidden) continue;
+      found += left;
+      const columns = all("thead th[data-shape]", group.querySelector(".board"));
+      const shown = columns.filter(fits).length;
+      const whole = shown === columns.length;
+      reorder(group, whole);
+      if (group.querySelector("td.rank")) states.add(whole && columns.length > 1 ? "whole" : shown === 1 ? (whole ? "one" : "single") : "some");
     }
+    tell(states);
     field("found").textContent =
       found === rows ? `All ${rows} rows are shown.`
       : found ? `${found} of ${rows} rows are shown.`
