@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
-from scipy.stats import norm
+from scipy.stats import binom, norm
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
@@ -42,21 +42,88 @@ def test_mcnemar_has_no_negative_counts():
         mcnemar_exact(-1, 2)
 
 
-@settings(deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.integers(-4, 4), st.sampled_from([1.0, 0.5, 0.25])), min_size=1, max_size=10
-    )
+ratios = st.sampled_from([1.0, 0.5, 0.25, 1 / 3, 3 / 7, 1 / 15, 1 / 40, 1 / 1000]) | st.floats(
+    1e-3, 1
 )
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.tuples(st.integers(-4, 4), ratios), min_size=1, max_size=12))
 def test_sign_flips_are_counted_not_sampled(units):
-    """Against every one of the 2^n ways to choose signs. (Weights that a lattice holds.)"""
+    """Against every one of the 2^n ways to choose signs, whatever the weights."""
     totals = np.array([total for total, _ in units], float)
     weights = np.array([weight for _, weight in units])
-    values = totals * weights
-    signs = np.array(list(itertools.product([-1, 1], repeat=len(values))))
-    sums = np.abs(signs @ values)
-    wanted = np.mean(sums >= abs(values.sum()) - 1e-9)
+    wanted = _every_way(totals * weights)
     assert sign_flip(totals, weights) == pytest.approx(wanted, rel=1e-9)
+
+
+def _every_way(values, place=None):
+    """P(|sum of +-values| >= place), the sum itself if none is given, over all signs."""
+    signs = np.array(list(itertools.product([-1, 1], repeat=len(values))))
+    seen = abs(values.sum()) if place is None else place
+    return np.mean(np.abs(signs @ values) >= seen - 1e-9)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1))
+def test_many_different_sums_are_tested_a_hundredth_of_a_deviation_to_the_safe_side(seed):
+    """14 units of 14 weights: too many sums to be listed, few enough to be listed here."""
+    values = np.random.default_rng(seed).uniform(0.001, 1, 14)
+    values *= np.random.default_rng(seed + 1).choice([-1, 1], 14)
+    found = sign_flip(np.sign(values), np.abs(values))
+    nearer = abs(values.sum()) - 0.01 * np.sqrt((values**2).sum())
+    assert _every_way(values) - 1e-9 <= found <= _every_way(values, nearer) + 1e-9
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.integers(1000, 3000),
+    st.floats(1, 1000),
+    st.floats(0.05, 0.4),
+    st.floats(-1, 1),
+    st.floats(-4, 4),
+)
+def test_settings_of_any_sizes_are_tested_by_the_difference_that_is_shown(n, times, share, lean, z):
+    """Opposed settings of sizes 1:1 to 1:1000: p is the weighted difference's, not another's."""
+    large = round(n * times)
+    moved = np.array([round(n * share), round(large * share)])
+    weights = np.array([1 / n, 1 / large])
+    spread = np.sqrt((moved * weights**2).sum())
+    first = round(moved[0] * lean)
+    second = round((z * spread - first * weights[0]) / weights[1])  # the other way, up to z
+    ahead = (moved + np.clip([first, second], -moved, moved)) // 2
+    totals = np.repeat([1.0, -1.0, 1.0, -1.0], np.ravel([ahead, moved - ahead], "F"))
+    found = sign_flip(totals, np.repeat(weights, moved))
+    seen = abs((2 * ahead - moved) @ weights)
+    assert _two_settings(moved, weights, seen + 1e-12) - 1e-9 <= found
+    assert found <= _two_settings(moved, weights, seen - 0.01 * spread) + 1e-9
+    # Near the normal law's, as far as sums of so many units are.
+    coarse = 2 * weights.max() / spread
+    assert found <= 2 * norm.sf(seen / spread - coarse) + 1e-3
+    assert found >= 2 * norm.sf(seen / spread + coarse) - 1e-3
+
+
+def _two_settings(moved, weights, seen):
+    """P(|weighted sum of signs| >= seen): all ways of the first, the second's by its binomial."""
+    ways = np.arange(moved[0] + 1)
+    rest = weights[0] * (2 * ways - moved[0])
+    least = np.ceil(((seen - rest) / weights[1] + moved[1]) / 2 - 1e-9)
+    most = np.floor(((-seen - rest) / weights[1] + moved[1]) / 2 + 1e-9)
+    tails = binom.sf(least - 1, moved[1], 0.5) + binom.cdf(most, moved[1], 0.5)
+    return float(min(1.0, (binom.pmf(ways, moved[0], 0.5) * tails).sum()))
+
+
+@pytest.mark.parametrize("times", [1, 3, 15, 40.3, 1000])
+def test_sign_flips_err_in_one_of_twenty_whatever_the_settings_sizes(times):
+    rng, rounds = np.random.default_rng(21), 800
+    weights = np.array([1.0, 1 / times])
+    moved = np.array([120, round(120 * times)])
+    ahead = rng.binomial(moved, 0.5, (rounds, 2))
+    errors = 0
+    for row in ahead.tolist():
+        totals = np.repeat([1.0, -1.0, 1.0, -1.0], np.ravel([row, moved - row], "F"))
+        errors += sign_flip(totals, np.repeat(weights, moved)) < 0.05
+    assert 0.03 <= errors / rounds <= 0.06
 
 
 def test_one_sample_a_unit_is_mcnemars_test():
@@ -75,9 +142,8 @@ def test_many_units_of_many_weights_agree_with_the_normal_law():
     assert 0.001 < 2 * norm.sf(z) < 0.9
     assert sign_flip(totals, weights) == pytest.approx(2 * norm.sf(z), rel=0.1)
     large = np.repeat(totals, 10)  # beyond the lattice
-    assert sign_flip(large) == pytest.approx(
-        2 * norm.sf(abs(large.sum()) / np.sqrt((large**2).sum())), rel=1e-9
-    )
+    z = abs(large.sum()) / np.sqrt((large**2).sum())
+    assert 2 * norm.sf(z) <= sign_flip(large) <= 2 * norm.sf(z - 0.02)
 
 
 def test_an_extreme_difference_has_the_smallest_p():
@@ -268,6 +334,47 @@ def test_settings_of_equal_size_are_one_table():
     assert found.counts == singles[0].counts + singles[1].counts
     assert found.p == pytest.approx(mcnemar_exact(found.counts.only_a, found.counts.only_b))
     assert pooled([parts[0], Stratum(parts[0].a[:0], parts[0].b[:0])]) == singles[0]
+
+
+def _sided(n, only_a, only_b):
+    a, b = np.zeros(n, bool), np.zeros(n, bool)
+    a[:only_a] = b[only_a : only_a + only_b] = True
+    return Stratum(a, b)
+
+
+@pytest.mark.parametrize(
+    ("small", "large"),
+    [
+        ((1000, 200, 0), (40_000, 0, 7600)),
+        ((1000, 200, 0), (15_000, 0, 3000)),
+        ((2000, 200, 0), (60_000, 0, 4800)),
+    ],
+)
+def test_settings_that_differ_much_in_size_and_sign(small, large):
+    """The test's statistic is the difference that is shown: 0 is never told apart from 0."""
+    found = pooled([_sided(*small), _sided(*large)])
+    spread = np.sqrt(small[1] / small[0] ** 2 + large[2] / large[0] ** 2) / 2
+    assert found.p == pytest.approx(2 * norm.sf(abs(found.difference) / spread), rel=0.05)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(
+        st.tuples(st.integers(100, 20_000), st.floats(0, 0.4), st.floats(0, 0.4)),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_a_verdict_never_contradicts_its_interval(parts):
+    """On any board: where the test tells two apart, the interval does not lie around zero."""
+    found = pooled([_sided(n, int(n * a), int(n * b)) for n, a, b in parts])
+    low, high = found.interval
+    if found.p < 0.05:
+        assert found.difference != 0
+        # Settings without a discordant sample widen the interval, and tell the test nothing:
+        # zero may lie inside, but far from the middle.
+        inner = low if found.difference > 0 else -high
+        assert inner > -abs(found.difference)
 
 
 strata = st.lists(

@@ -8,6 +8,7 @@ haystacks, the haystacks are the independent trials.
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import lru_cache
 from statistics import NormalDist
 from typing import Literal
@@ -21,11 +22,21 @@ from mmneedle.statistics.intervals import student
 Test = Literal["mcnemar_exact", "sign_flip"]
 
 _LATTICE = 1 << 14
-"""Sums that `sign_flip` tells apart at most; beyond it the normal approximation is exact enough."""
-_STEPS = (840, 720, 480, 360, 240, 120, 60, 48, 24)
-"""Steps of the lattice that the greatest weight may have: weights in simple ratios stay exact."""
+"""Sums of whole numbers that `sign_flip` tells apart at most."""
+_LISTED = 1 << 12
+"""Sums of any numbers that it lists at most."""
+_BLUR = 1e-3
+"""Standard deviation of the noise that makes all other sums' law smooth, over their own."""
+_MARGIN = 4
+"""As many deviations of the noise the sum that was seen is drawn to zero: ties stay in the tail."""
+_PERIOD = 16
+"""Period of the Fourier series, in the sum's standard deviations."""
+_FAR = 7.6
+"""Beyond so many standard deviations no tail is above `_SMALLEST` (Hoeffding 1963, theorem 2)."""
 _SMALLEST = 1e-12
 """Smaller p-values are rounding errors of a Fourier transform."""
+_ROUNDING = 1e-11
+"""Numbers this close are the same; relative to the greatest."""
 _BISECTIONS = 50
 
 
@@ -218,21 +229,28 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
 
 
 def sign_flip(totals: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> float:
-    """The two-sided p-value of the sum of differences, over all ways to flip their signs.
+    """The two-sided p-value of the weighted sum of differences, over all ways to flip their signs.
 
     Where the models are equally good, a unit's difference is as likely as its opposite, whatever
     happens within the unit: questions of a haystack may be alike to any degree. Of one sample a
-    unit this is McNemar's exact test. Not simulated but counted: the sums' exact distribution
-    comes from their characteristic function, the product of the units' cosines, by a Fourier
-    transform. Weights are rounded to a lattice of 2^14 sums, which makes the statistic a
-    slightly differently weighted one and leaves its test exact. Smallest value: 1e-12. Thousands
-    of discordant units are left to the normal law.
+    unit this is McNemar's exact test. Not simulated but counted, with the weights as they are:
+
+    - few different sums: all of them are listed, with their odds;
+    - weights in simple ratios, up to 2^14 sums: exactly, from the characteristic function, the
+      product of the units' cosines, by a Fourier transform;
+    - else the same function, of the sum with a little normal noise (a thousandth of the sum's
+      standard deviation), turned back at one place; the place is that of the sum that was seen,
+      less four deviations of the noise. So p errs to the safe side only, and by less than moving
+      the sum by a hundredth of its standard deviation would.
+
+    Smallest value: 1e-12.
 
     Where units differ in what they favour (one setting a, another b) though the weighted mean is
     zero, it is valid for many units only, and then errs to the safe side.
 
     Source: Fisher, The Design of Experiments (1935), section 21; clusters: Canay, Romano and
-    Shaikh, Econometrica 85 (2017) 1013-1030.
+    Shaikh, Econometrica 85 (2017) 1013-1030; the function turned back: Gil-Pelaez, Biometrika 38
+    (1951) 481-482.
 
     Args:
         totals: of each unit, whole numbers: right answers of a less those of b; shape (units,).
@@ -243,35 +261,84 @@ def sign_flip(totals: NDArray[np.float64], weights: NDArray[np.float64] | None =
     if not len(totals):
         return 1.0
     shares = np.ones_like(totals) if weights is None else weights[moved] / weights[moved].max()
-    exact = bool((shares == 1).all())
-    sizes = np.abs(totals)
-    if exact and (sizes == sizes[0]).all():
+    values, counts = np.unique(np.abs(totals) * shares, return_counts=True)
+    if len(values) == 1:
         ahead = int(np.count_nonzero(totals > 0))
         return mcnemar_exact(ahead, len(totals) - ahead)
-    reach = float((sizes * shares).sum())
-    scale = 1 if exact else next((s for s in _STEPS if s * reach < _LATTICE), 0)
-    if scale * reach >= _LATTICE or not scale:
-        values = totals * shares
-        return math.erfc(abs(float(values.sum())) / math.sqrt(2 * float((values**2).sum())))
-    steps = (sizes * np.maximum(1, np.rint(shares * scale))).astype(np.int64)
-    return _lattice_tail(steps, abs(int((steps * np.sign(totals)).sum())))
+    seen = abs(math.fsum(totals * shares))
+    if math.prod((counts + 1).tolist()) <= _LISTED:
+        return _listed_tail(values, counts, seen)
+    scale = _common(np.unique(shares))
+    if scale and scale * float(values @ counts) < _LATTICE:
+        return _lattice_tail(np.rint(values * scale).astype(np.int64), counts, round(seen * scale))
+    return _smooth_tail(values, counts, seen)
 
 
-def _lattice_tail(steps: NDArray[np.int64], seen: int) -> float:
-    """P(|sum of +-steps| >= seen), every sign with odds 1/2."""
+def _common(shares: NDArray[np.float64]) -> int:
+    """The least number that makes all shares whole ones; 0: none below the lattice's size."""
+    common = 1
+    for share in shares.tolist():
+        ratio = Fraction(share).limit_denominator(_LATTICE)
+        common = math.lcm(common, ratio.denominator)
+        if abs(float(ratio) - share) > _ROUNDING or common >= _LATTICE:
+            return 0
+    return common
+
+
+def _listed_tail(values: NDArray[np.float64], counts: NDArray[np.int64], seen: float) -> float:
+    """P(|sum of +-values| >= seen), each value `counts` times: sum by sum."""
+    sums, odds = np.zeros(1), np.ones(1)
+    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+        logs = np.concatenate(([0.0], np.cumsum(np.log(np.arange(1, count + 1)))))  # of k!
+        ways = np.exp(logs[-1] - logs - logs[::-1] - count * math.log(2))
+        places = value * (2 * np.arange(count + 1) - count)
+        sums = np.add.outer(sums, places).ravel()
+        odds = np.multiply.outer(odds, ways).ravel()
+    tail = odds[np.abs(sums) >= seen - _ROUNDING * float(values @ counts)]
+    return min(1.0, max(_SMALLEST, math.fsum(tail)))
+
+
+def _lattice_tail(steps: NDArray[np.int64], counts: NDArray[np.int64], seen: int) -> float:
+    """P(|sum of +-steps| >= seen), each step `counts` times: exact for whole numbers."""
     if not seen:
         return 1.0
     steps //= (common := np.gcd.reduce(steps))
     seen //= int(common)
-    reach = int(steps.sum())
+    reach = int(steps @ counts)
     # The sum has the parity of `reach`; sums repeat after `length`, which none is far enough for.
     length = 1 << (2 * reach + 1).bit_length()
-    angles = np.arange(length // 2 + 1) * (2 * math.pi / length)
-    spectrum = np.ones_like(angles)
-    for step, count in zip(*np.unique(steps, return_counts=True), strict=True):
-        spectrum *= np.cos(angles * step) ** int(count)
+    angles = np.arange(length // 2 + 1, dtype=np.float64) * (2 * math.pi / length)
+    spectrum = _characteristic(angles, steps, counts)
     odds = np.fft.irfft(spectrum, length)  # of sums 0, 1, ..., and below 0 from the end
     return float(min(1.0, max(_SMALLEST, 2 * odds[seen : reach + 1].sum())))
+
+
+def _smooth_tail(values: NDArray[np.float64], counts: NDArray[np.int64], seen: float) -> float:
+    """P(|sum of +-values| >= seen), or a little more (`_BLUR`), for any values."""
+    spread = math.sqrt(float(values**2 @ counts))
+    place = seen / spread - _MARGIN * _BLUR
+    if place <= 0:
+        return 1.0
+    if place >= _FAR:
+        return _SMALLEST
+    # The noise ends the series: exp(-32) of its last term is left.
+    terms = math.ceil(8 / _BLUR * _PERIOD / (2 * math.pi))
+    angles = np.arange(1, terms, dtype=np.float64) * (2 * math.pi / _PERIOD)
+    law = _characteristic(angles, values / spread, counts) * np.exp(-((_BLUR * angles) ** 2) / 2)
+    inside = 2 / _PERIOD * (place + 2 * float((law * np.sin(angles * place) / angles).sum()))
+    return min(1.0, max(_SMALLEST, 1 - inside))
+
+
+def _characteristic(
+    angles: NDArray[np.float64],
+    values: NDArray[np.float64] | NDArray[np.int64],
+    counts: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """The mean of cos(angle * sum of +-values), each value `counts` times; as `angles`."""
+    product = np.ones_like(angles)
+    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+        product *= np.cos(angles * value) ** count
+    return product
 
 
 def holm(ps: Sequence[float]) -> list[float]:
