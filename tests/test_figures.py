@@ -614,7 +614,7 @@ def test_names_of_axes_and_scales_are_there_and_no_longer_than_they(crowd, colum
         assert not overlaps(labels(figure), figure)
 
 
-def test_lines_of_j_are_named_where_no_point_lies(crowd):
+def test_lines_of_j_are_named_where_no_point_lies(crowd, tmp_path):
     def covered(figure: Figure) -> list[str]:
         renderer = figure.canvas.get_renderer()
         found = []
@@ -633,6 +633,14 @@ def test_lines_of_j_are_named_where_no_point_lies(crowd):
                         found.append(text_.get_text())
         return found
 
+    def near(setting, index, truth):  # sensitivity 60, false alarms 15: where "J = .5" would begin
+        said = index % 40 < 24 if index % 2 == 0 else index % 40 < 6
+        return ok("1, 1, 1" if said else "-1")
+
+    run = write_run(tmp_path / "r", near, {TEN: 80})
+    figure = drawn(figures.existence_plane(run, width=2.0))
+    assert {"J = .25", "J = .5"} >= {t.get_text() for t in figure.axes[0].texts}
+    assert covered(figure) == []
     named_ones = 0
     for chosen in (figures.subjects(crowd[:2], published=True), figures.subjects(crowd[:1])):
         figure = drawn(figures.existence_plane(chosen, width=style.COLUMNS[1]))
