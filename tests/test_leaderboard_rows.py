@@ -156,6 +156,17 @@ def test_a_row_without_what_ranks_are_by_has_none(runs: list[Run], tmp_path: Pat
     assert "x/neg: no rank (–), for want of an answer on both splits" in by_youden.render("md")
 
 
+def test_one_test_for_all_is_told_once(tmp_path: Path) -> None:
+    answers = {"m/half": right_on(0.5), "m/low": right_on(0.2)}
+    shared = [
+        write_run(tmp_path / name[2:], how, {ONE: 80, TEN: 80}, model=name, questions=4)
+        for name, how in answers.items()
+    ]
+    note = leaderboard(shared, ranked=True).rank_note or ""
+    assert "both answered by a sign-flip test over haystacks, corrected" in note
+    assert note.count("sign-flip") == 1
+
+
 @pytest.mark.parametrize("sort", ["exact", "10x2"])
 def test_a_mean_over_fewer_settings_is_marked(sort: str, runs: list[Run], tmp_path: Path) -> None:
     part = write_run(tmp_path / "part", always_right, {ONE: 200}, model="x/part")
@@ -405,7 +416,7 @@ def test_no_word_is_a_command_in_latex(words: str) -> None:
     for known in (
         r"\textbackslash{}", r"\textasciitilde{}", r"\textasciicircum{}", r"\textless{}",
         r"\textgreater{}", r"\textbar{}", r"$\dagger$", r"$\ddagger$", r"\S{}", r"\P{}", r"$-$",
-            r"$\times$",
+        r"$\times$",
         r"{\char34}", r"\{", r"\}", r"\$", r"\&", r"\#", r"\%", r"\_", "{}",
     ):  # fmt: skip
         tex = tex.replace(known, "")

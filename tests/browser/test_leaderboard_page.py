@@ -375,6 +375,21 @@ def test_sources_are_those_of_the_rows_that_are_shown(opened: Opened) -> None:
     assert not page.locator("#sources").is_visible()
 
 
+def test_a_run_without_an_answer_is_seen(browser: "Browser", tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / "empty", lambda *_: None, {ONE: 8, TEN: 8}, model="m/empty"),
+        write_run(tmp_path / "first", always_first, {ONE: 8, TEN: 8}, model="m/first"),
+        write_run(tmp_path / "right", always_right, {ONE: 8, TEN: 8}, model="m/right"),
+    ]
+    target = tmp_path / "board.html"
+    target.write_text(leaderboard(runs, ranked=True).render("html"), encoding="utf-8")
+    opened = Opened(browser, target.as_uri(), 1280)
+    assert column(opened, "table-1", "Model") == ["m/right", "m/first", "m/empty"]
+    assert column(opened, "table-1", "Rank")[-1] == "–"
+    assert opened.page.locator("#found").inner_text().startswith("All ")
+    opened.close()
+
+
 def test_filters_work_with_the_keyboard(opened: Opened) -> None:
     page = opened.page
     page.locator("#filter-model").focus()

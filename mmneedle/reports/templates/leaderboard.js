@@ -192,7 +192,7 @@
         const most = filled(table);
         for (const row of all("tbody tr", table)) {
           const named = !text || row.dataset.model.includes(text);
-          row.hidden = !(named && figures(row).some((cell) => !cell.matches(".none")));
+          row.hidden = !(named && (whole || figures(row).some((cell) => !cell.matches(".none"))));
           summarise(row, table, whole, most);
           if (first === 0) {
             rows += 1;
