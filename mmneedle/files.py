@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -48,6 +50,39 @@ def write_whole(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     sync_folder(path.parent)
+
+
+@contextmanager
+def together(folder: Path) -> Iterator[Path]:
+    """Write several files into a folder, all or none: those written to the one given go there last.
+
+    Files of the same names are replaced, others left alone. Where anything fails (a full disk,
+    Ctrl-C) all is as it was, and a folder that was not there is not there.
+
+    Raises:
+        UserError: the folder cannot be written to; one that was raised within names `folder`.
+    """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    partial = folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+        yield partial
+        files = sorted(partial.iterdir())
+        if blocked := [folder / file.name for file in files if (folder / file.name).is_dir()]:
+            raise UserError(f"{blocked[0]}: is a folder; a file of this name is to be written")
+        for file in files:
+            file.replace(folder / file.name)
+    except UserError as error:
+        raise UserError(str(error).replace(str(partial), str(folder))) from None
+    except OSError as error:
+        raise unwritable(folder, error) from None
+    finally:
+        if partial != folder:
+            shutil.rmtree(partial, ignore_errors=True)
+        for place in made:
+            with suppress(OSError):  # holds what was written
+                place.rmdir()
 
 
 def refuse_strangers(folder: Path, ours: Callable[[str], bool]) -> None:

@@ -4,9 +4,12 @@ import csv
 import importlib
 import math
 import re
+import resource
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
@@ -470,6 +473,44 @@ def test_other_files_are_left_alone(tmp_path):
     (tmp_path / "out/paper.tex").write_text("mine")
     figures.write_figures(run, tmp_path / "out", formats=("svg",))
     assert (tmp_path / "out/paper.tex").read_text() == "mine"
+
+
+@contextmanager
+def no_file_larger(size: int) -> Iterator[None]:
+    """Let the system refuse larger files, as a full disk would."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_what_the_disk_refuses_leaves_nothing_half_done(tmp_path):
+    run = write_run(tmp_path / "r", always_right, {TEN: 4})
+    figures.write_figures(run, tmp_path / "out", formats=("png",))
+    before = contents(tmp_path / "out")
+    other = write_run(tmp_path / "other", always_right, {TEN: 600})
+    files = figures.write_figures(other, tmp_path / "whole", formats=("png",))
+    sizes = [file.stat().st_size for file in files]
+    largest = max(sizes)
+    assert sizes.index(largest) > 4  # not one of the first that are written
+    for out in ("out", "new/folder"):
+        with (
+            no_file_larger(largest - 1),
+            pytest.raises(UserError, match=rf"{out}/[a-z-]+\.png: cannot be written \(File too"),
+        ):
+            figures.write_figures(other, tmp_path / out, formats=("png",))
+    assert contents(tmp_path / "out") == before
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "taken/errors.png").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"taken/errors\.png: is a folder"):
+        figures.write_figures(other, tmp_path / "taken", formats=("png",))
+    assert [item.name for item in (tmp_path / "taken").iterdir()] == ["errors.png"]
 
 
 def test_without_matplotlib_one_line_names_the_extra(monkeypatch):

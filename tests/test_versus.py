@@ -1,6 +1,7 @@
 """`mmneedle compare` as a user sees it."""
 
 import json
+import shutil
 
 import pytest
 from report_runs import ONE, TEN, always_first, always_right, only_image_one, text, write_run
@@ -28,6 +29,25 @@ def test_two_runs(mmneedle: Shell, tmp_path):
     assert (one["setting"], one["n"], one["both"], one["only_b"]) == (ONE.name, 30, 8, 22)
     assert one["p"] <= one["p_holm"] < 1e-5
     assert one["test"] == "mcnemar_exact"
+
+
+def test_a_copied_run_is_no_second_model(mmneedle: Shell, tmp_path):
+    write_run(tmp_path / "first", always_first, {ONE: 8}, model="x/a")
+    write_run(tmp_path / "right", always_right, {ONE: 8}, model="x/a")
+    write_run(tmp_path / "other", always_first, {ONE: 8}, model="x/b")
+    shutil.copytree(tmp_path / "first", tmp_path / "copy")
+    out = mmneedle.ok("compare", "first", "right", "other", "copy")
+    assert out.count("are the same answers") == 1
+    assert "Note: x/a (first) and x/a (copy) are the same answers: one run, of which copy" in out
+    notes = json.loads(mmneedle.ok("compare", "copy", "first", "--json"))["notes"]
+    assert [note.split(":")[0] for note in notes] == [
+        "x/a (copy) and x/a (first) are the same answers"
+    ]
+    # the same model asked once more is another run, even if it says the same
+    header = json.loads((tmp_path / "copy/run.json").read_bytes())
+    header["created"] = "2026-11-23T12:00:00.000Z"
+    (tmp_path / "copy/run.json").write_text(json.dumps(header))
+    assert "same answers" not in mmneedle.ok("compare", "first", "copy")
 
 
 def test_runs_that_the_data_cannot_tell_apart(mmneedle: Shell, tmp_path):

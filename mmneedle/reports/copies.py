@@ -1,7 +1,8 @@
-"""A run beside its own submission: one row, not two that share ranks."""
+"""A run beside its own submission, or a copy of its folder: one run, not two that share ranks."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 import msgspec
 
@@ -44,6 +45,27 @@ def once(runs: Sequence[Run]) -> Once:
                 continue
         kept.append(run)
     return Once([run for run in runs if run in kept], notes)
+
+
+def same_answers(runs: Sequence[Run], names: Sequence[str]) -> Iterator[str]:
+    """A sentence on every two runs that are one: begun at one moment, with the same answers.
+
+    Logs are read only of runs whose headers are alike.
+    """
+    digests: dict[int, bytes] = {}
+    for one, other in combinations(range(len(runs)), 2):
+        a, b = runs[one], runs[other]
+        if a.header.created != b.header.created or _about(a) != _about(b):
+            continue
+        for place in (one, other):
+            if place not in digests:
+                digests[place] = _digest(runs[place])
+        if digests[one] == digests[other]:
+            yield (
+                f"{names[one]} and {names[other]} are the same answers: one run, of which "
+                f"{b.path} is a copy. Leave one of them out: they are no two models, and other "
+                "comparisons are corrected for this one."
+            )
 
 
 def _about(run: Run) -> tuple[str, str, str, list[tuple[str, tuple[int, int]]]]:

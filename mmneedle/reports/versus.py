@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmneedle.comparing import ALPHA, Board, Compared, Measure, Pair, compare_runs, differences
+from mmneedle.reports.copies import same_answers
 from mmneedle.reports.entries import run_names
 from mmneedle.reports.standings import labels
 from mmneedle.reports.words import label, many, percent, points, rounded
@@ -22,7 +23,7 @@ class Versus:
         keys = [(run.header.called, name) for run, name in zip(runs, run_names(runs), strict=True)]
         named = labels(keys)
         self.names = [named[key] for key in keys]
-        self.notes = differences(self.names, runs)
+        self.notes = [*same_answers(runs, self.names), *differences(self.names, runs)]
 
     def json(self) -> dict[str, Any]:
         """All of it as plain JSON values: the stable output described in docs/statistics.md."""

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mmneedle.errors import UserError
-from mmneedle.files import unwritable, write_whole
+from mmneedle.files import together, unwritable, write_whole
 from mmneedle.reports.figures import caption_files, layout, style
 from mmneedle.reports.figures.caption_files import Shown
 from mmneedle.reports.figures.layout import Pen
@@ -85,18 +85,21 @@ def write_text_figures(
     inches, out = check(columns, width, formats), Path(out)
     found = read(runs, threshold)
     files, shown = [], []
-    for made in _figures(found, inches):
-        for form in formats:
-            files.append(style.save(made.figure, out / f"{made.name}.{form}", title=made.name))
-        files.append(_write(out / f"{made.name}.csv", _table(made.rows)))
-        form = formats[0] if "pdf" not in formats else "pdf"
-        wide = inches > (style.COLUMNS[1] + style.COLUMNS[2]) / 2
-        shown.append(Shown(made.name, form, wide, made.caption))
-    if not shown:
-        raise UserError("there is nothing to draw: no sample was answered")
-    files.append(_write(out / "captions.md", caption_files.markdown(shown, [])))
-    files.append(_write(out / "captions.tex", caption_files.latex(shown, [])))
-    return files
+    with together(out) as folder:
+        for made in _figures(found, inches):
+            for form in formats:
+                files.append(
+                    style.save(made.figure, folder / f"{made.name}.{form}", title=made.name)
+                )
+            files.append(_write(folder / f"{made.name}.csv", _table(made.rows)))
+            form = formats[0] if "pdf" not in formats else "pdf"
+            wide = inches > (style.COLUMNS[1] + style.COLUMNS[2]) / 2
+            shown.append(Shown(made.name, form, wide, made.caption))
+        if not shown:
+            raise UserError("there is nothing to draw: no sample was answered")
+        files.append(_write(folder / "captions.md", caption_files.markdown(shown, [])))
+        files.append(_write(folder / "captions.tex", caption_files.latex(shown, [])))
+    return [out / file.name for file in files]
 
 
 def _figures(found: Read, width: float) -> Iterator[Made]:

@@ -11,7 +11,7 @@ import msgspec
 from matplotlib.figure import Figure
 
 from mmneedle.errors import UserError
-from mmneedle.files import unwritable, write_whole
+from mmneedle.files import together, unwritable, write_whole
 from mmneedle.reports.figures import caption_files, captions, measures, style
 from mmneedle.reports.figures.caption_files import Shown
 from mmneedle.reports.figures.curves import (
@@ -223,7 +223,7 @@ def write_figures(
 
     What has more subjects or settings than a page
     holds goes on in further figures (NAME-2). What cannot be drawn is named in the captions.
-    Other files of the folder are left alone.
+    Other files of the folder are left alone. All are written, or none.
 
     Args:
         runs: folders, opened runs or subjects.
@@ -248,30 +248,34 @@ def write_figures(
     files: list[Path] = []
     shown: list[Shown] = []
     missing: list[tuple[str, str]] = []
-    for plan in plans():
-        for name, part in _parts(plan, chosen, options):
-            rows = plan.data(part, settings_of(part), options)
-            try:
-                if rows and not any(row.share.n for row in rows):
-                    raise nothing("no answer has come that counts here")
-                figure = plan.draw(part, options)
-            except UserError as error:
-                missing.append((name, str(error)))
-                continue
-            files += [
-                style.save(figure, out / f"{name}.{form}", title=plan.title) for form in formats
-            ]
-            files.append(_write(out / f"{name}.csv", table(rows)))
-            told = {row.label for row in rows}
-            about = About([s for s in part if s.label in told], rows, scorer, few, f"{name}.csv")
-            form = formats[0] if "pdf" not in formats else "pdf"
-            wide = options.width > (style.COLUMNS[1] + style.COLUMNS[2]) / 2
-            shown.append(Shown(name, form, wide, plan.caption(about)))
-    if not shown:
-        raise UserError("there is nothing to draw: the runs have no samples")
-    files.append(_write(out / "captions.md", caption_files.markdown(shown, missing)))
-    files.append(_write(out / "captions.tex", caption_files.latex(shown, missing)))
-    return files
+    with together(out) as folder:
+        for plan in plans():
+            for name, part in _parts(plan, chosen, options):
+                rows = plan.data(part, settings_of(part), options)
+                try:
+                    if rows and not any(row.share.n for row in rows):
+                        raise nothing("no answer has come that counts here")
+                    figure = plan.draw(part, options)
+                except UserError as error:
+                    missing.append((name, str(error)))
+                    continue
+                files += [
+                    style.save(figure, folder / f"{name}.{form}", title=plan.title)
+                    for form in formats
+                ]
+                files.append(_write(folder / f"{name}.csv", table(rows)))
+                told = {row.label for row in rows}
+                about = About(
+                    [s for s in part if s.label in told], rows, scorer, few, f"{name}.csv"
+                )
+                form = formats[0] if "pdf" not in formats else "pdf"
+                wide = options.width > (style.COLUMNS[1] + style.COLUMNS[2]) / 2
+                shown.append(Shown(name, form, wide, plan.caption(about)))
+        if not shown:
+            raise UserError("there is nothing to draw: the runs have no samples")
+        files.append(_write(folder / "captions.md", caption_files.markdown(shown, missing)))
+        files.append(_write(folder / "captions.tex", caption_files.latex(shown, missing)))
+    return [out / file.name for file in files]
 
 
 def check(columns: int, width: float | None, formats: Sequence[str]) -> float:
