@@ -266,7 +266,7 @@ def test_folders_that_hold_something_else_are_left_alone(tmp_path: Path) -> None
         Run.open(tmp_path)
     with pytest.raises(UserError, match="no run here"):
         Run.open(tmp_path / "nothing")
-    with pytest.raises(UserError, match="no run here"):
+    with pytest.raises(UserError, match="is a file; name a run"):
         Run.open(tmp_path / "thesis.tex")
 
 
