@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from report_pages import packed
 from report_runs import (
     ONE,
     TEN,
+    Answer,
     Truth,
     always_first,
     always_right,
@@ -162,8 +164,8 @@ def test_several_needles_have_no_chance_level_of_j(tmp_path: Path) -> None:
     root = page(runs)
     (comparison,) = root.all("section", id="comparison")
     one, five = comparison.all("tr", class_="chance")
-    assert [cell.text for cell in one.all("td")] == ["25.0", "25.0", "0.00", "", ""]
-    assert [cell.text for cell in five.all("td")] == ["–", "–", "–", "", ""]
+    assert [cell.text for cell in one.all("td")] == ["25.0", "", "25.0", "0.00", "", ""]
+    assert [cell.text for cell in five.all("td")] == ["–", "", "–", "–", "", ""]
     assert "with one needle, 0 is chance" in root.text
     assert "naming K different cells at random: all K right" in root.text
     assert "with one needle" not in page([write_run(tmp_path / "c", always_first, {ONE: 8})]).text
@@ -499,7 +501,7 @@ def test_missing_data_sets_are_told_to_the_caller(dataset: DataSet, tmp_path: Pa
     assert missing_datasets([here]) == []
     (line,) = missing_datasets([gone, here, gone])
     assert line.startswith(f"There is no data set at {gone.header.dataset_path} now")
-    assert line in page([gone]).text
+    assert line.replace(str(tmp_path / "gone" / "no-data"), "no-data") in page([gone]).text
     assert missing_datasets([gone], [dataset.folder]) == []
 
 
@@ -669,7 +671,7 @@ def test_a_run_without_a_single_answer(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", lambda s, i, t: None, {ONE: 10})
     root = page([run])
     assert "Answered0 of 10" in root.text.replace("\n", "")
-    (notice,) = [node.text for node in root.all("div", class_="notice")]
+    notice = root.all("section", id="run-1")[0].all("p", class_="notice")[0].text
     assert notice.strip() == "None of the 10 questions was answered, so there are no scores."
     assert "between" not in notice
 
@@ -754,3 +756,75 @@ def test_the_policy_names_what_may_run() -> None:
     assert "script-src 'none'" in policy("a{}")
     digest = base64.b64encode(hashlib.sha256(b"go()").digest()).decode()
     assert f"script-src 'sha256-{digest}'" in policy("a{}", "go()")
+
+
+def share(tenths: int) -> Answer:
+    """Right about so many tenths of what is there; as seldom right about what is not."""
+
+    def answer(setting: Setting, index: int, truth: Truth) -> Response:
+        known = index // 2 % 10 < tenths
+        if truth[0] is None:
+            return ok("-1" if known else "1, 1, 1")
+        return ok(text(truth) if known else "-1")
+
+    return answer
+
+
+def said(runs: list[Run]) -> list[str]:
+    """The first screen's sentences."""
+    found = page(runs).all("section", id="glance")[0].all("p", class_="finding")
+    return [one.text.replace("\u00a0", " ") for one in found]
+
+
+def test_equal_models_are_named_together(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / n, share(8), {ONE: 80}, model=n) for n in ("m-a", "m-b")]
+    good, made_up = said(runs)
+    assert good.startswith("m-a and m-b find 80.0 % of what is there, both alike.")
+    assert made_up == "m-a and m-b name a place for 20.0 % of what is not there, both alike."
+
+
+def test_the_first_screen_claims_what_the_ranks_tell(tmp_path: Path) -> None:
+    tenths = {"m-a": 8, "m-b": 7, "m-c": 2}
+    runs = [write_run(tmp_path / n, share(k), {ONE: 80}, model=n) for n, k in tenths.items()]
+    good, made_up = said(runs)
+    assert good.startswith(
+        "m-a and m-b find most, 80.0 and 70.0 % of what is there (the data cannot tell them "
+        "apart); m-c least, 20.0 %."
+    )
+    assert made_up.startswith("m-a and m-b make least up, 20.0 and 30.0 %")
+    assert said(runs[:2])[0].startswith("The data cannot tell m-a and m-b apart: they find")
+    rows = page(runs).all("table", class_="models")[0].all("tr")[1:4]
+    assert [row.all("td", class_="rank")[0].text for row in rows] == ["1–2", "1–2", "3"]
+    bold = [bool(row.all("td", class_="mean")[0].all("strong")) for row in rows]
+    assert bold == [True, True, False]
+
+
+def test_nothing_is_best_across_data_sets(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / n, share(k), {ONE: 80}, model=n, fingerprint=n[-1] * 64)
+        for n, k in (("m-a", 10), ("m-b", 2))
+    ]
+    sentences = said(runs)
+    assert len(sentences) == 4
+    assert not any("most" in one or "least" in one for one in sentences)
+
+
+def test_a_run_without_an_answer_says_so(tmp_path: Path) -> None:
+    none = write_run(tmp_path / "none", lambda *_: None, {ONE: 20}, model="m-silent")
+    root = page([none])
+    run = root.all("section", id="run-1")[0]
+    assert "None of the 20 questions was answered" in run.text
+    assert "– %" not in root.text
+    assert not run.all("svg")
+    assert not root.all("section", id="glance")[0].all("table")
+    beside = said([none, write_run(tmp_path / "some", share(8), {ONE: 20}, model="m-a")])
+    assert beside[0].startswith("Only m-a has answers: it finds")
+
+
+def test_the_page_does_not_tell_where_the_data_set_lay(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", share(8), {ONE: 20})
+    written = render_report([run])
+    assert str(tmp_path) not in written
+    assert str(tmp_path) not in json.dumps(packed(written))
+    assert packed(written)["runs"][0]["show"] == "mmneedle show no-data"
+    assert str(tmp_path) in missing_datasets([run])[0]  # the terminal's word names the place

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, features
 
+from mmneedle.stitching.dataset import DataSet
 from mmneedle.stitching.store import TileStore
 
 Ids = NDArray[np.int64]
@@ -180,3 +181,8 @@ def tiles(store: TileStore, ids: Ids, size: tuple[int, int]) -> Iterator[Image.I
         image = Image.open(io.BytesIO(store.join([photo], 1, 1)))
         image.draft("RGB", size)  # the decoder halves it while it reads; the rest is Pillow's
         yield image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+
+
+def unplaced(error: Exception, dataset: DataSet) -> str:
+    """An error's words with the data set's name for its folder: pages are mailed."""
+    return str(error).replace(str(dataset.folder), dataset.folder.name)

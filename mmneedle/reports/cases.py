@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mmneedle.errors import UserError
 from mmneedle.outcomes import KINDS, METRICS, Marks, Outcomes, outcomes, places
+from mmneedle.reports.atlas import unplaced
 from mmneedle.reports.findings import NO_ANSWER, RIGHT, TEXT_LIMIT
 from mmneedle.runlog import Run
 from mmneedle.stitching.dataset import DataSet
@@ -175,7 +176,7 @@ def _look_up(group: Group) -> None:
                 shared = sample.haystack_number
                 case.stack = case.number if shared is None else shared
     except (UserError, OSError) as error:
-        group.trouble = str(error)
+        group.trouble = unplaced(error, group.dataset)
 
 
 def _samples(dataset: DataSet, setting: Setting, start: int, stop: int) -> Iterator[Sample]:

@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from mmneedle.errors import UserError
+from mmneedle.reports.atlas import unplaced
 from mmneedle.reports.findings import NO_ANSWER, Example, Findings
 from mmneedle.reports.panels import KINDS, SCORERS, named, shaped
 from mmneedle.scoring import Score
@@ -47,7 +48,7 @@ def _item(run: str, example: Example, dataset: DataSet | None, album: "Album") -
         try:
             sample = dataset.sample(example.sample)
         except (UserError, OSError) as error:
-            trouble = f"The data set cannot give this sample: {error}"
+            trouble = f"The data set cannot give this sample: {unplaced(error, dataset)}"
     robust = example.scores.get(SCORERS[0])
     given = (
         [answer.location for answer in robust.answers] if robust else [None] * len(example.truth)
@@ -58,7 +59,7 @@ def _item(run: str, example: Example, dataset: DataSet | None, album: "Album") -
         try:
             pictures, unshown = _pictures(dataset, sample, example.truth, given, album)
         except (UserError, OSError, KeyError, ValueError) as error:
-            trouble = f"Its pictures cannot be made: {error}"
+            trouble = f"Its pictures cannot be made: {unplaced(error, dataset)}"
     kind = example.category.split()[0]
     return {
         "id": example.sample,

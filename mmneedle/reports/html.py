@@ -8,7 +8,7 @@ out, long answers are cut. Without the script the page shows all but the list of
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from mmneedle.reports.entries import Entry, run_names
 from mmneedle.reports.explorer import Explorer, explorer, sentence
 from mmneedle.reports.findings import findings
 from mmneedle.reports.gallery import Album, first_open, printed, wall
-from mmneedle.reports.glance import glance, shades
+from mmneedle.reports.glance import Glanced, glance, shades
 from mmneedle.reports.hallucination.section import sections as hallucinations
 from mmneedle.reports.leaderboard import Leaderboard, leaderboard
 from mmneedle.reports.panels import KINDS, SCORERS, in_order, named, shaped
@@ -105,13 +105,12 @@ def write_report(runs: Sequence[Run], out: Path, *, datasets: Sequence[Path | st
 def missing_datasets(runs: Sequence[Run], datasets: Sequence[Path | str] = ()) -> list[str]:
     """A line on each data set that a report of these runs would have to do without."""
     shelf = _Shelf(datasets, runs)
-    lines = [shelf.dataset(run)[1] for run in runs]
-    return list(dict.fromkeys(line for line in lines if line))
+    return shelf.missing(runs)
 
 
 def render_report(runs: Sequence[Run], *, datasets: Sequence[Path | str] = ()) -> str:
     """The page as text. Made of the runs alone: the same runs give the same page."""
-    shelf = _Shelf(datasets, runs)
+    shelf = _Shelf(datasets, runs, written=_folder)
     content = _content(runs, shelf)
     template = page.environment().get_template("report.html.j2")
     alone = template.render(**content, explored=Explorer(Markup(""), 0, [], False), left_out="")
@@ -122,7 +121,7 @@ def render_report(runs: Sequence[Run], *, datasets: Sequence[Path | str] = ()) -
 
 def _content(runs: Sequence[Run], shelf: "_Shelf") -> dict[str, Any]:
     """All that the page shows but the errors to open."""
-    board = leaderboard(runs)
+    board = leaderboard(runs, ranked=len(runs) > 1)
     tables = [table for table in board.tables() if table.scorer == SCORERS[0]]
     sections, album = _sections(runs, board, shelf)
     looks = ("theme.css", "report.css", "hallucination.css", "twins.css")
@@ -146,8 +145,13 @@ def _content(runs: Sequence[Run], shelf: "_Shelf") -> dict[str, Any]:
         "told": [_told(run, section, shelf) for run, section in zip(runs, sections, strict=True)],
         "opened": first_open(item for items in selected for item in items),
         "chosen": chosen,
-        "missing_datasets": missing_datasets(runs, list(shelf.folders)),
-        "glance": glance([(section["label"], section["by_setting"]) for section in sections]),
+        "missing_datasets": shelf.missing(runs),
+        "glance": glance(
+            [
+                Glanced(section["label"], section["by_setting"], run)
+                for section, run in zip(sections, runs, strict=True)
+            ]
+        ),
         "comparison": [_comparison(table) for table in tables] if len(runs) > 1 else [],
         "twinned": twin_sections(runs),
         "notes": board.notes(),
@@ -175,9 +179,14 @@ def _told(run: Run, section: Mapping[str, Any], shelf: "_Shelf") -> dict[str, An
         "name": section["name"],
         "label": section["label"],
         "task": header.task,
-        "show": f"mmneedle show {dataset.folder if dataset else header.dataset_path}",
+        "show": f"mmneedle show {_folder(dataset.folder if dataset else header.dataset_path)}",
         "cells": cells,
     }
+
+
+def _folder(path: Path | str) -> str:
+    """A folder's name: pages are mailed, and where it lay on this machine is nobody's business."""
+    return Path(path).name or str(path)
 
 
 def _title(runs: Sequence[Run]) -> str:
@@ -226,8 +235,17 @@ def _lead(runs: Sequence[Run], board: Leaderboard) -> str:
 class _Shelf:
     """The data sets of runs, opened once each; a word on those that are not to be had."""
 
-    def __init__(self, folders: Sequence[Path | str], runs: Sequence[Run]) -> None:
-        """Raises UserError for a folder whose data set is of none of the runs."""
+    def __init__(
+        self,
+        folders: Sequence[Path | str],
+        runs: Sequence[Run],
+        written: Callable[[Path | str], str] = str,
+    ) -> None:
+        """Raises UserError for a folder whose data set is of none of the runs.
+
+        `written` tells how lines on missing data sets name a folder.
+        """
+        self.written = written
         self.found: dict[str, DataSet] = {}
         self.folders = tuple(folders)
         wanted = sorted({run.header.dataset_fingerprint for run in runs})
@@ -240,6 +258,11 @@ class _Shelf:
                 )
             self.found[dataset.fingerprint] = dataset
 
+    def missing(self, runs: Sequence[Run]) -> list[str]:
+        """A line on each data set that is not to be had."""
+        lines = [self.dataset(run)[1] for run in runs]
+        return list(dict.fromkeys(line for line in lines if line))
+
     def dataset(self, run: Run) -> tuple[DataSet | None, str | None]:
         """The run's data set, or why it cannot be shown."""
         mark, path = run.header.dataset_fingerprint, str(run.header.dataset_path)
@@ -248,11 +271,12 @@ class _Shelf:
                 dataset = DataSet.open(path)
             except (UserError, OSError):
                 return None, (
-                    f"There is no data set at {path} now, so captions and pictures are missing."
+                    f"There is no data set at {self.written(path)} now, so captions and pictures "
+                    "are missing."
                 )
             if dataset.fingerprint != mark:
                 return None, (
-                    f"The data set at {path} is another one now (its fingerprint is "
+                    f"The data set at {self.written(path)} is another one now (its fingerprint is "
                     f"{short(dataset.fingerprint)}), so captions and pictures are missing."
                 )
             self.found[mark] = dataset
@@ -267,6 +291,7 @@ def _comparison(table: Table) -> dict[str, Any]:
     most = max(line.most_asked for line in table.lines)
     return {
         "table": table,
+        "ranked": table.ranked,
         "task": table.task,
         "needles": many(table.needles, "needle"),
         "dataset": short(table.dataset or ""),
@@ -279,6 +304,8 @@ def _comparison(table: Table) -> dict[str, Any]:
                 "label": line.label,
                 "cells": [line.cells.get(setting) for setting in table.settings],
                 "exact": line.mean("exact"),
+                "rank": line.rank,
+                "best": _is_best(line, table),
                 "youden": line.mean("youden"),
                 "asked": line.asked,
                 "fewer": line.fewest_asked < most,
@@ -290,6 +317,15 @@ def _comparison(table: Table) -> dict[str, Any]:
         "notes": table.notes,
         "panels": [panels.comparison(table, setting) for setting in table.settings],
     }
+
+
+def _is_best(line: Line, table: Table) -> bool:
+    """Whether a mean is the highest as shown, or cannot be told from it; never a lone row's."""
+    shown = [percent(one.mean("exact")) for one in table.lines]
+    if len(shown) < 2 or line.mean("exact") is None:
+        return False
+    top = percent(max(one.mean("exact") or 0.0 for one in table.lines))
+    return percent(line.mean("exact")) == top or (line.rank is not None and line.rank.best == 1)
 
 
 # --------------------------------------------------------------------------- one run
@@ -318,12 +354,13 @@ def _sections(
                 "adapter": _pretty(run.header.adapter),
                 "missing_dataset": missing,
                 "shared": run.header.questions > 1,
+                "answered": any(entry.answered for entry in entries),
                 "by_setting": _cells(entries, SCORERS[0]),
                 **_scores(entries),
                 **panels.scores(_cells(entries, SCORERS[0]), _cells(entries, SCORERS[1])),
                 "hallucination": habits,
                 "outcomes": panels.outcomes(entries),
-                "data_path": str(dataset.folder if dataset else run.header.dataset_path),
+                "data_path": _folder(dataset.folder if dataset else run.header.dataset_path),
                 "places": panels.places(settings),
                 "gallery": [wall(name, of, dataset, album, most) for of in settings],
             }
@@ -344,7 +381,7 @@ def _facts(run: Run, name: str, entries: Sequence[Entry]) -> Iterator[tuple[str,
     yield "Task", header.task
     yield "Run", name
     yield "Begun", str(header.created)
-    yield "Data set", str(header.dataset_path)
+    yield "Data set", _folder(header.dataset_path)
     yield "Fingerprint", short(header.dataset_fingerprint)
     share = f" ({percent(answered / asked)} %)" if asked else ""
     yield "Answered", f"{answered:,} of {asked:,}{share}"

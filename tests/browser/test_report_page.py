@@ -607,3 +607,41 @@ def test_ten_thousand_errors_keep_a_short_page(browser: "Browser", tmp_path: Pat
 
 def always_wrong(setting: Setting, index: int, truth: Truth) -> Response:
     return ok("9, 9, 9")
+
+
+def test_on_a_phone_the_case_of_an_address_is_in_sight(
+    browser: "Browser", dataset: DataSet, tmp_path: Path
+) -> None:
+    run = write_run(tmp_path / "run", mixed, {SHAPES[1]: 24}, dataset=dataset)
+    out = write_report([run], tmp_path / "report.html")
+    opened = Opened(browser, f"{out.as_uri()}#run/{SHAPES[1].name}-000002", 390)
+    wait(opened)
+    top = "document.querySelector('#case').getBoundingClientRect().top"
+    assert abs(opened.page.evaluate(top)) < 4
+    assert opened.page.locator("#case .caption").bounding_box()["y"] < 300
+    opened.page.evaluate("scrollTo(0, 0)")
+    opened.page.locator("#list").focus()
+    opened.page.keyboard.press("j")
+    assert abs(opened.page.evaluate(top)) < 4
+    opened.close()
+
+
+def test_models_that_differ_at_the_end_look_different_in_the_list(
+    browser: "Browser", dataset: DataSet, tmp_path: Path
+) -> None:
+    names = ("baseline/noisy?p=0.75", "baseline/noisy?p=0.8")
+    runs = [
+        write_run(tmp_path / name[-3:], mixed, {SHAPES[1]: 4}, model=name, dataset=dataset)
+        for name in names
+    ]
+    opened = Opened(browser, write_report(runs, tmp_path / "report.html").as_uri(), 1280)
+    wait(opened)
+    whole = opened.page.evaluate(
+        """() => [...document.querySelectorAll('.entry .who')].map(who => {
+            const line = who.closest('.line').getBoundingClientRect();
+            return [who.textContent, who.lastChild.getBoundingClientRect().right <= line.right];
+        })"""
+    )
+    assert {name for name, _ in whole} == {"…p=0.75", "…p=0.8"}
+    assert all(inside for _, inside in whole)
+    opened.close()

@@ -215,6 +215,8 @@ function address(data, reply) {
   return `#${encodeURIComponent(data.runs[reply.run].name)}/${reply.owner.id}`;
 }
 
+const narrow = () => matchMedia("(max-width: 60rem)").matches;
+
 class Browser {
   constructor(data) {
     this.data = data;
@@ -262,7 +264,12 @@ class Browser {
     this.pane.replaceChildren(...new Opened(this.data, reply).render(this.steps()));
     this.pane.scrollTop = 0;
     if (before) history.replaceState(null, "", address(this.data, reply));
-    if (byHand && matchMedia("(max-width: 60rem)").matches) this.pane.scrollIntoView({ block: "start", behavior: "instant" });
+    if (byHand && narrow()) this.bring();
+  }
+
+  // What is open, in sight: on a narrow screen it lies below the list, else beside it.
+  bring() {
+    (narrow() ? this.pane : this.pane.parentElement).scrollIntoView({ block: "start", behavior: "instant" });
   }
 
   steps() {
@@ -270,7 +277,7 @@ class Browser {
       const made = make("button", { type: "button", "aria-label": label, "aria-keyshortcuts": by < 0 ? "k" : "j" }, text);
       made.addEventListener("click", () => {
         const lead = made.getAttribute("aria-label");
-        this.list.choose(this.list.at + by);
+        this.list.choose(this.list.at + by, true);
         this.pane.querySelector(`[aria-label="${lead}"]`).focus({ preventScroll: true });
       });
       return made;
@@ -296,7 +303,7 @@ class Browser {
     if (by === undefined) return;
     event.preventDefault();
     const had = this.pane.contains(document.activeElement);
-    this.list.choose(this.list.at + by);
+    this.list.choose(this.list.at + by, "jk".includes(event.key));
     if (had) this.pane.focus({ preventScroll: true });
   }
 
@@ -320,7 +327,7 @@ class Browser {
       this.filters.apply();
     }
     this.list.choose(this.list.rows.indexOf(reply));
-    this.section.scrollIntoView({ behavior: "instant" });
+    this.bring();
     this.list.box.focus({ preventScroll: true });
   }
 }

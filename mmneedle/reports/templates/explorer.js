@@ -188,17 +188,28 @@ class List {
     else this.box.removeAttribute("aria-activedescendant");
   }
 
+  // A model's name where there is little room: less what all names begin with, cut in the middle.
+  who(label) {
+    const labels = this.data.runs.map((run) => run.label);
+    let same = 0;
+    while (same < label.length && labels.every((one) => one[same] === label[same])) same += 1;
+    while (same && !"/?&, _-".includes(label[same - 1])) same -= 1;
+    const shown = [...(same > 4 ? `…${label.slice(same)}` : label)];
+    return make("span", { class: "who", title: words(label).textContent },
+      make("span", { class: "start" }, words(shown.slice(0, -8).join(""))), make("span", {}, words(shown.slice(-8).join(""))));
+  }
+
   entry(at) {
     const reply = this.rows[at];
     const { owner } = reply;
     const about = owner.captions[0] ?? owner.id;
-    const who = this.data.runs.length > 1 ? ` · ${this.data.runs[reply.run].label}` : "";
+    const who = this.data.runs.length > 1 ? this.data.runs[reply.run].label : "";
     const row = make("div", {
       role: "option", id: `error-${at}`, "data-at": at, class: "entry",
       "aria-selected": String(at === this.at),
       "aria-setsize": this.rows.length, "aria-posinset": at + 1,
     }, make("span", { class: "line" }, badge(this.data, reply.category),
-      make("span", { class: "tail" }, words(`${owner.group.label} · ${owner.number}${who}`))),
+      make("span", { class: "tail" }, words(`${owner.group.label} · ${owner.number}${who && " · "}`), who && this.who(who))),
     make("span", { class: "brief" }, words(about.slice(0, 160))));
     row.style.top = `${at * ROW}px`;
     return row;
