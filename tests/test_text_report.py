@@ -129,6 +129,17 @@ def test_tasks_that_count_pairs_say_so(tmp_path: Path) -> None:
     assert "lengths count pairs" in page and "Effective length: 140 pairs or more" in page
 
 
+def test_a_closed_book_has_no_length(mmneedle: Shell, tmp_path: Path) -> None:
+    settings = grid("multidoc.closed", (0,), (-1,), 6) | grid("multidoc", (10, 20), (0, 1000), 6)
+    run = write_text_run(tmp_path / "run", lambda s, i: says(s.length > 0, s), settings)
+    out = tmp_path / "page.html"
+    mmneedle.ok("text-report", run.folder, "--out", out, "--figures", tmp_path / "f")
+    page = plain(out.read_text())
+    assert "no haystack" in page and not re.search(r"(?<![0-9])0 documents or more", page)
+    assert (tmp_path / "f" / "text-length-multidoc.csv").exists()
+    assert not (tmp_path / "f" / "text-length-multidoc-closed.csv").exists()
+
+
 def test_ruler_tasks_have_a_mean_that_stands_for_them_on_the_axis(tmp_path: Path) -> None:
     settings = grid("ruler.vt", LENGTHS, (-1,), 8) | grid("ruler.cwe", LENGTHS, (-1,), 8)
     run = write_text_run(tmp_path / "run", lambda s, i: says(s.task == "ruler.vt", s), settings)
@@ -287,6 +298,16 @@ def test_skipped_lengths_are_no_zeros(tmp_path: Path) -> None:
     words = plain(page)
     assert "past the window, skipped: 4,096" in words
     assert "22 too_long. The commonest error (22 attempts): the window is 2,048" in words
+
+
+def test_a_run_without_answers_is_told_as_that(tmp_path: Path) -> None:
+    def answer(setting: TextSetting, index: int) -> Response:
+        return Response(status="bad_request", error="no")
+
+    run = write_text_run(tmp_path / "run", answer, grid("niah", LENGTHS, DEPTHS, 2))
+    page = plain(render([run]))
+    assert "no answers" in page and "Not on the axis" not in page
+    assert "66 bad_request. The commonest error (66 attempts): no" in page
 
 
 def test_the_same_runs_give_the_same_page(tmp_path: Path) -> None:

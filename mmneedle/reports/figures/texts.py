@@ -163,7 +163,11 @@ def _by_tokens(of: Series) -> list[Mark]:
 
 
 def _by_length(of: Series) -> list[Mark]:
-    return [Mark(level.point.length, _share(level)) for level in of.levels if _scored(level)]
+    return [
+        Mark(level.point.length, _share(level))
+        for level in of.levels
+        if level.point.length and _scored(level)  # a closed book has none
+    ]
 
 
 def _scored(level: Any) -> bool:

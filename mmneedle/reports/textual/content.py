@@ -155,7 +155,8 @@ def _unplaced(read: Read) -> list[str]:
     return [
         one.key + (f" of {read.subjects[one.subject]}" if len(read.subjects) > 1 else "")
         for one in read.series
-        if one.levels and not _spots(one, by_tokens=True)
+        if not _spots(one, by_tokens=True)
+        and any(level.point.score is not None and level.point.length for level in one.levels)
     ]
 
 
@@ -186,7 +187,10 @@ def _effective_row(read: Read, of: Series, bend: depths.Bend | None) -> dict[str
     scored = [level for level in of.levels if level.point.score is not None]
     skipped = [level.name for level in of.levels if level.point.skipped == level.point.n]
     last = found.points[-1].length
+    length = _end(of, found.length) + (" or more" if found.length == last else "")
     told = f"{_end(of, found.least)} to {_end(of, found.most)} possible"
+    if not scored or not last:
+        length, told = ("no haystack" if scored else "no answers"), ""
     return {
         "key": of.key,
         "subject": read.subjects[of.subject],
@@ -195,13 +199,13 @@ def _effective_row(read: Read, of: Series, bend: depths.Bend | None) -> dict[str
         "ends": [_score(scored[0]), _score(scored[-1])] if scored else None,
         "threshold": percent(found.threshold),
         "base": None if found.base is None else percent(found.base),
-        "length": _end(of, found.length) + (" or more" if found.length == last else ""),
-        "length_unit": of.unit,
+        "length": length,
+        "length_unit": of.unit if told else "",
         "range": "" if found.decided else told,
         "tokens": _tokens_at(of, found.length),
         "said": effective_sentence(found),
         "skipped": _range(skipped) if skipped else "",
-        "shape": bend.shape if bend else "",
+        "shape": bend.shape if bend else "" if scored else "–",
     }
 
 
@@ -264,6 +268,7 @@ def _task(
         "told": [
             (read.subjects[one.subject], _capital(effective_sentence(one.effective)) + ".")
             for one, _ in mine
+            if one.levels[-1].point.length
         ],
         "against": models.sentences(read, against, key),
         "bends": [
