@@ -31,7 +31,7 @@ def write_text_run(
         task=task,
         dataset_path=dataset_path,
         dataset_fingerprint=fingerprint,
-        adapter={"provider": "test", "model": model, **(adapter or {})},
+        adapter={"adapter": model.partition("/")[0], "model": model, **(adapter or {})},
         plan={setting.name: (0, count) for setting, count in settings.items()},
         created="2026-11-22T12:00:00.000Z",
     )
