@@ -861,6 +861,35 @@ def test_a_submission_stands_on_a_leaderboard_marked(
     assert str(packed.parent) not in json.dumps(flat)
 
 
+def saying(content: Members, place: int, **said: Any) -> Members:
+    records = answers(content)
+    records[place]["response"] |= said
+    return content | {"answers.jsonl": lines(records)}
+
+
+@pytest.mark.parametrize(
+    ("said", "fails"),
+    [
+        ({"usage": {"input_tokens": 10**400}}, "samples"),
+        ({"usage": {"output_tokens": -1}}, "samples"),
+        ({"text": "-99999, 1, 1"}, "scores"),
+        ({"text": "1, 1, " + "9" * 400}, "scores"),
+    ],
+)
+def test_numbers_beyond_every_range_crash_nothing(
+    said: dict[str, Any], fails: str, packed: Path, mmneedle: Shell, tmp_path: Path
+) -> None:
+    """Tokens that no model has are refused; an answer far outside is a wrong answer."""
+    path = written(tmp_path / "x.zip", saying(members(packed), 0, **said), honest=True)
+    done = mmneedle("submit", "check", path)
+    assert done.status == 1
+    assert fails in failed(check(path))
+    if fails == "samples":
+        assert "cannot be trusted" in mmneedle.refused("leaderboard", path)
+    else:
+        assert "vendor/m" in mmneedle.ok("leaderboard", path)
+
+
 def test_an_altered_submission_is_on_no_leaderboard(packed: Path, tmp_path: Path) -> None:
     path = written(tmp_path / "x.zip", better_answers(members(packed)), honest=False)
     with pytest.raises(UserError, match=r"answers.jsonl was altered \(mmneedle submit check"):

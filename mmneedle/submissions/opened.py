@@ -11,7 +11,7 @@ import msgspec
 from mmneedle.errors import UserError
 from mmneedle.reports.words import short, visible
 from mmneedle.runlog import FORMAT as RUN_FORMAT
-from mmneedle.runlog import Record, Run, RunHeader
+from mmneedle.runlog import Record, Run, RunHeader, read_line
 from mmneedle.stitching.dataset import Manifest, fingerprint
 from mmneedle.submissions.archive import MEBI, About, Archive, Member
 from mmneedle.types import ANSWERED, Setting, parse_sample_id, sample_id
@@ -79,7 +79,6 @@ class Submission:
 
     def answers(self, header: RunHeader) -> Iterator[Record]:
         """Every line of answers.jsonl. Raises ValueError naming a wrong one."""
-        decoder = msgspec.json.Decoder(Record)
         last: tuple[Setting, int] | None = None
         order = {name: place for place, name in enumerate(header.plan)}
         with (self.folder / "answers.jsonl").open("rb") as file:
@@ -89,7 +88,7 @@ class Submission:
                 if not line.endswith(b"\n"):
                     raise ValueError(f"line {number} of the answers is cut off or too long")
                 try:
-                    record = decoder.decode(line)
+                    record = read_line(line, header)
                     setting, index = parse_sample_id(record.sample)
                 except (ValueError, RecursionError) as error:
                     raise ValueError(f"line {number} of the answers: {error}") from None
