@@ -36,8 +36,9 @@ def test_the_same_for_both_engines(kind: str, tmp_path: Path) -> None:
     rope = Rope(kind, 4.0)
     assert rope.window(model) == 8192
     one = json.loads(rope.arguments("hf", model)["rope_scaling"])
-    two = json.loads(rope.arguments("vllm", model)["hf_overrides"])["rope_parameters"]
-    assert one == two
+    changes = json.loads(rope.arguments("vllm", model)["hf_overrides"])
+    assert one == changes["rope_parameters"]
+    assert changes.get("max_position_embeddings") == (8192 if kind == "yarn" else None)
     assert (one["rope_type"], one["factor"], one["rope_theta"]) == (kind, 4.0, 500000.0)
     assert one.get("original_max_position_embeddings") == (2048 if kind == "yarn" else None)
 

@@ -69,8 +69,9 @@ class Rope(msgspec.Struct, frozen=True):
             scaling["original_max_position_embeddings"] = checkpoint.context
         if provider == "hf":
             return {"rope_scaling": json.dumps(scaling)}
-        # Newer versions of vLLM read rope_parameters, older ones rope_scaling.
         changes: dict[str, Any] = {"rope_parameters": scaling}
+        if self.kind == "yarn":  # vLLM takes the model's length for one that is stretched already
+            changes["max_position_embeddings"] = self.window(checkpoint)
         return {"hf_overrides": json.dumps({where: changes} if where else changes)}
 
 

@@ -11,7 +11,7 @@ from text_sets import tokens as counting
 
 from mmneedle.adapters import create
 from mmneedle.adapters.checkpoints import Checkpoint
-from mmneedle.adapters.rope import Rope
+from mmneedle.adapters.rope import KINDS, Rope
 from mmneedle.adapters.vllm_engine import Plan
 from mmneedle.errors import UserError
 from mmneedle.types import Adapter, Needs, Request, Response, Setting, TextSetting
@@ -58,7 +58,7 @@ def test_a_stretched_window_is_the_same_in_both_engines(tmp_path: Path) -> None:
     requests = [Request(sample, sample.prompt, ()) for sample in samples]
     needs = [Needs(setting, 0, 0, max((s.prompt for s in samples), key=len), 0)]
     checkpoint = Checkpoint.open(str(model))
-    for kind in ("linear", "dynamic"):  # the longer window is all that is looked at
+    for kind in KINDS:
         given = Rope(kind, 4.0).arguments("vllm", checkpoint)
         plan = Plan(f"vllm/{model}", checkpoint, ARGS | given, 12)
         assert 1000 < plan.arguments(needs)["max_model_len"] <= 2048
