@@ -548,6 +548,7 @@ def score(
 ) -> None:
     """Score runs by setting and split: robust, and beside it the paper's string equality."""
     from mmneedle.reports.table import score_table
+    from mmneedle.reports.words import named
     from mmneedle.scoring import SCORERS, score_run, to_json
     from mmneedle.stopping import sentences
 
@@ -565,7 +566,9 @@ def score(
             text_verbs.score(opened, scorer, as_json=as_json)
             return
         rows = [row for run in opened for row in score_run(run, scorers)]
-        stops = [f"{run.folder}: {line}" for run in opened for line in sentences(run.header)]
+        stops = [
+            f"{named(str(run.folder))}: {line}" for run in opened for line in sentences(run.header)
+        ]
     if as_json:
         _print_json(to_json(rows))
     else:

@@ -210,6 +210,7 @@ def sentences(header: RunHeader, names: dict[str, tuple[int, int]] | None = None
             start, end = header.span(name)
             yield (
                 f"{name}: stopped by rule after {end - start} of "
-                f"{header.plan[name][1] - start} samples (half-widths within "
-                f"{100 * stop.halfwidth:g} points)"
+                f"{header.plan[name][1] - start} samples (half-widths were within "
+                f"{100 * stop.halfwidth:g} points; with the answers then under way they may be a "
+                "little wider)"
             )

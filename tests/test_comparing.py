@@ -1,5 +1,8 @@
 """Runs against each other: the same samples, the same numbers, and refusals with their reason."""
 
+import csv
+import io
+
 import msgspec
 import numpy as np
 import pytest
@@ -8,6 +11,11 @@ from report_runs import ONE, TEN, always_right, cell_at, ok, text, write_run
 from mmneedle.comparing import MEASURES, board, compare, compare_runs, differences, why_not
 from mmneedle.errors import UserError
 from mmneedle.outcomes import outcomes
+from mmneedle.reports import settling
+from mmneedle.reports.leaderboard import leaderboard
+from mmneedle.reports.table import score_table
+from mmneedle.reports.versus import Versus
+from mmneedle.reports.words import hidden
 from mmneedle.runlog import Run
 from mmneedle.scoring import score_run
 from mmneedle.statistics.comparison import mcnemar_exact
@@ -155,3 +163,27 @@ def test_what_else_differs_is_said(tmp_path):
     assert "a as built; b shrunk to 14 px" in differences(["a", "b"], [base, small])[0]
     assert "not asked all the same samples" in differences(["a", "b"], [base, short])[0]
     assert compare_runs([base, small]).pairs[0].comparison.overall.result.p == 1.0
+
+
+HOSTILE = "=x/\x1b[2J\u202eevil"
+
+
+def test_names_do_nothing_to_a_terminal_or_a_spreadsheet(tmp_path):
+    runs = [
+        write_run(tmp_path / name, always_right, {ONE: 4}, model=model)
+        for name, model in (("one", HOSTILE), ("other", "y/plain"))
+    ]
+    found = settling.of_runs(runs, "exact", "robust")
+    texts = [
+        score_table([row for run in runs for row in score_run(run)]),
+        Versus(runs, "exact", "robust").text(),
+        settling.text(found, "exact", "robust"),
+    ]
+    for shown in texts:
+        assert "=x/[U+001B][2J[U+202E]evil" in shown
+        assert not any(hidden(char) for char in shown)
+    out = io.StringIO()
+    settling.write_csv(found, out)
+    for table in (out.getvalue(), leaderboard(runs).render("csv")):
+        read = list(csv.DictReader(io.StringIO(table)))
+        assert {row["model"] for row in read} >= {"'" + HOSTILE, "y/plain"}

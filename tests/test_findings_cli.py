@@ -8,6 +8,8 @@ from report_runs import ONE, TEN, always_first, always_right, ok, text, write_ru
 
 from mmneedle.reports.hallucination import study
 from mmneedle.reports.hallucination.formats import form
+from mmneedle.reports.hallucination.section import sections
+from mmneedle.runlog import Run, Stop
 from mmneedle.types import Response, Setting
 
 FOUR = Setting(1, 4, 4)
@@ -25,6 +27,18 @@ def test_sentences_and_tables(mmneedle, tmp_path):
     assert "“1, 1, 1”" in out
     assert "(10,2)" in out
     assert "corrected for the" in " ".join(out.split())
+
+
+def test_a_run_that_a_rule_stopped_is_said_to_be(mmneedle, tmp_path):
+    run = write_run(tmp_path / "run", always_first, {ONE: 60})
+    said = "take the number of samples as fixed beforehand"
+    assert said not in " ".join(mmneedle("findings", "run").out.split())
+    assert sections([run])[0]["stopped"] == ""
+    stop = Stop(end=60, halfwidth=0.1, level=0.95, rule="bets_1", at="2026-11-22T12:00:00.000Z")
+    header = msgspec.structs.replace(run.header, plan={ONE.name: (0, 80)}, stopped={ONE.name: stop})
+    (tmp_path / "run" / "run.json").write_bytes(msgspec.json.encode(header))
+    assert said in " ".join(mmneedle("findings", "run").out.split())
+    assert said in sections([Run.open(tmp_path / "run")])[0]["stopped"]
 
 
 def test_json(mmneedle, tmp_path):

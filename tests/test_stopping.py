@@ -99,6 +99,7 @@ def test_it_asks_until_it_knows_enough_and_no_more(tmp_path):
     assert summary.missing == 0
     assert f"{SMALL.name}: stopped by rule after {stop.end} of 2000 samples" in str(summary)
     assert f"{LARGE.name}: not stopped, half-widths are" in str(summary)
+    assert "half-widths were within 10 points; with the answers then under way" in str(summary)
     # What is not asked is no missing answer, anywhere.
     assert len(outcomes(run)[SMALL]) == stop.end
     rows = [row for row in score_run(run) if row.setting == SMALL]

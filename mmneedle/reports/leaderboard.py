@@ -16,7 +16,7 @@ from mmneedle.reports.entries import Entry, published_entries, run_entries, run_
 from mmneedle.reports.markdown import markdown_table
 from mmneedle.reports.ranked import with_ranks
 from mmneedle.reports.standings import Sort, Table, arrange, chance_note, labels
-from mmneedle.reports.words import escape, many, short
+from mmneedle.reports.words import csv_cell, escape, many, short
 from mmneedle.runlog import Run
 
 FORMATS = ("md", "csv", "json", "latex", "html")
@@ -66,7 +66,8 @@ class Leaderboard(msgspec.Struct, frozen=True):
         names = list(self.entries[0].flat()) if self.entries else []
         writer = csv.DictWriter(out, names, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(entry.flat() for entry in self.entries)
+        for entry in self.entries:
+            writer.writerow({key: csv_cell(value) for key, value in entry.flat().items()})
         return out.getvalue()
 
     def tables(self) -> list[Table]:

@@ -9,7 +9,7 @@ from mmneedle.comparing import Measure
 from mmneedle.curves import Settling, curves
 from mmneedle.outcomes import outcomes
 from mmneedle.reports.entries import run_names
-from mmneedle.reports.words import label, many, percent
+from mmneedle.reports.words import csv_cell, label, many, named, percent
 from mmneedle.runlog import Run
 from mmneedle.scoring import Scorer
 
@@ -41,7 +41,8 @@ def write_csv(found: Found, file: TextIO) -> None:
     """The same as CSV with a header line (RFC 4180)."""
     table = csv.DictWriter(file, NAMES)
     table.writeheader()
-    table.writerows(rows(found))
+    for row in rows(found):
+        table.writerow({key: csv_cell(value) for key, value in row.items()})
 
 
 def steps(count: int) -> list[int]:
@@ -57,7 +58,7 @@ def text(found: Found, measure: Measure, scorer: Scorer) -> str:
         "that were answered."
     ]
     for name, model, one in found:
-        lines += ["", f"{model} ({name}), {label(one.setting)}:"]
+        lines += ["", f"{named(model)} ({named(name)}), {label(one.setting)}:"]
         if not len(one.curve):
             lines.append("  no answers")
         lines += [f"  {line}" for line in _points(one)]

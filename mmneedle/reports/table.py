@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mmneedle.reports.words import points
+from mmneedle.reports.words import named, points
 
 if TYPE_CHECKING:
     from mmneedle.scoring import Row
@@ -29,7 +29,7 @@ def score_table(rows: Sequence["Row"]) -> str:
         head.insert(head.index("needles") + 1, "effective_cell")
     lines = [[_HEADS.get(name, name.replace("_", " ")) for name in (*head, *scores)]]
     lines += [
-        ["-" if (value := getattr(row, name)) is None else str(value) for name in head]
+        ["-" if (value := getattr(row, name)) is None else named(str(value)) for name in head]
         + [_percent(getattr(row, name)) for name in scores]
         for row in rows
     ]

@@ -7,7 +7,7 @@ from mmneedle.comparing import ALPHA, Board, Compared, Measure, Pair, compare_ru
 from mmneedle.reports.copies import same_answers
 from mmneedle.reports.entries import run_names
 from mmneedle.reports.standings import labels
-from mmneedle.reports.words import label, many, percent, points, rounded
+from mmneedle.reports.words import label, many, named, percent, points, rounded
 from mmneedle.runlog import Run
 from mmneedle.scoring import Scorer
 from mmneedle.types import Setting
@@ -21,8 +21,8 @@ class Versus:
         self.runs, self.measure, self.scorer = runs, measure, scorer
         self.board: Board = compare_runs(runs, measure, scorer)
         keys = [(run.header.called, name) for run, name in zip(runs, run_names(runs), strict=True)]
-        named = labels(keys)
-        self.names = [named[key] for key in keys]
+        told = labels(keys)
+        self.names = [named(told[key]) for key in keys]
         self.notes = [*same_answers(runs, self.names), *differences(self.names, runs)]
 
     def json(self) -> dict[str, Any]:

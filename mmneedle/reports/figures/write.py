@@ -37,6 +37,7 @@ from mmneedle.reports.figures.maps import accuracy_map, columns_that_fit, map_he
 from mmneedle.reports.figures.measures import Datum
 from mmneedle.reports.figures.sentences import About, Caption
 from mmneedle.reports.figures.subjects import Source, Subject, settings_of, subjects
+from mmneedle.reports.words import csv_cell
 from mmneedle.scoring import Scorer
 from mmneedle.types import Setting
 
@@ -347,7 +348,8 @@ def table(rows: Sequence[Datum]) -> str:
     names = list(dict.fromkeys(key for line in flat for key in line))
     writer = csv.DictWriter(out, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(flat)
+    for line in flat:
+        writer.writerow({key: csv_cell(value) for key, value in line.items()})
     return out.getvalue()
 
 

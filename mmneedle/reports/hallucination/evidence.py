@@ -86,6 +86,12 @@ def typeset(text: str) -> str:
     return _TOGETHER.sub("\u00a0", text)
 
 
+STOPPED = (
+    "A rule stopped this run early; intervals and p values of findings take the number of samples "
+    "as fixed beforehand."
+)
+
+
 def span(interval: tuple[float, float]) -> str:
     """ "3.1–9.8 %": an interval of shares."""
     return f"{percent(interval[0])}–{percent(interval[1])} %"

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmneedle.reports.hallucination import drawings
-from mmneedle.reports.hallucination.evidence import Finding, typeset
+from mmneedle.reports.hallucination.evidence import STOPPED, Finding, typeset
 from mmneedle.reports.hallucination.examined import examine_runs
 from mmneedle.reports.hallucination.formats import FAULTS
 from mmneedle.reports.hallucination.inference import LEVEL, Share
@@ -45,6 +45,7 @@ def sections(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return [
         {
             **_section(of),
+            "stopped": STOPPED if run.header.stopped else "",
             "resized": [
                 {
                     "class": "notable" if pair.adjusted < LEVEL else "none",

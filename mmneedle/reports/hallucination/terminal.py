@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from mmneedle.reports.hallucination.evidence import span, typeset
+from mmneedle.reports.hallucination.evidence import STOPPED, span, typeset
 from mmneedle.reports.hallucination.examined import examine_runs
 from mmneedle.reports.hallucination.inference import Share
 from mmneedle.reports.hallucination.pixels import sentence
@@ -68,7 +68,7 @@ def _run(name: str, run: Run, of: Study, width: int) -> Iterator[str]:
         "* notable   - no evidence   ? too few to tell.  "
         f"p values are corrected for the {tests} tests made (Holm); shares have 95 % intervals."
     )
-    yield _wrapped(note, width)
+    yield _wrapped(f"{note}  {STOPPED}" if run.header.stopped else note, width)
     if of.existence is not None:
         yield ""
         yield from _existence(of)
