@@ -387,6 +387,7 @@ def test_a_run_is_followed_while_it_grows(tmp_path):
             tag = live.headers["etag"]
         with log.open("ab") as file:
             file.write(line(TEN, 30, Response("server_error", error="503 <b>overloaded</b>")))
+        assert "fixed beforehand" in viewer.page("/live?in=r1")
         assert "503 &lt;b&gt;overloaded" in viewer.page("/live?in=r1")
         assert found(viewer.page("/samples?in=r1&outcome=right")) == 10
         log.write_bytes(line(TEN, 5, ok("-1")))
