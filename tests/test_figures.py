@@ -285,7 +285,9 @@ def test_calibration_shows_how_often_the_needle_is_absent(tmp_path):
 def test_a_setting_that_a_rule_stopped_has_the_interval_of_scores(tmp_path):
     run = write_run(tmp_path / "r", loses_the_middle, {NINE: 360})
     stop = Stop(end=360, halfwidth=0.1, level=0.95, rule="x", at="2026-11-22T12:00:01.000Z")
-    run = Run(msgspec.structs.replace(run.header, stopped={NINE.name: stop}), [run.folder])
+    plan = {NINE.name: (0, 400)}
+    header = msgspec.structs.replace(run.header, plan=plan, stopped={NINE.name: stop})
+    run = Run(header, [run.folder])
     (row,) = [one for one in score_run(run) if one.split == "positive" and one.scorer == "robust"]
     (datum,) = measures.scores(figures.subjects(run), [NINE], "exact", "robust")
     assert (datum.share.low, datum.share.high) == pytest.approx(row.interval["exact"])
