@@ -21,6 +21,7 @@ from mmneedle.errors import UserError
 from mmneedle.retrieval.asked import Asked, read_chunk, read_reader
 from mmneedle.retrieval.bm25 import Bm25, words
 from mmneedle.retrieval.chunks import GAP, chunk_spans, merged, units_of
+from mmneedle.retrieval.embeddings import Embeddings
 from mmneedle.retrieval.opening import again, open_again, open_reader
 from mmneedle.retrieval.passages import WHOLE, ReadText
 from mmneedle.retrieval.ranking import best
@@ -437,6 +438,24 @@ def test_a_missing_package_is_told_in_a_line(
         UserError, match=r'needs the package bm25s \(pip install "\.\[retrieve\]"\)'
     ):
         Bm25()
+
+
+def test_embeddings_without_their_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = write_tokenizer(tmp_path / "model")
+    (folder / "config.json").write_text("{}")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(UserError, match=r'need the package torch \(pip install "\.\[hf\]"\)'):
+        Embeddings(folder)
+    (folder / "onnx").mkdir()
+    (folder / "onnx/model.onnx").write_bytes(b"no graph")
+    with pytest.raises(UserError, match=r"model.onnx: is no model"):
+        Embeddings(folder)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"needs the package onnxruntime"):
+        Embeddings(folder)
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(UserError, match=r"need the package tokenizers"):
+        Embeddings(folder)
 
 
 def test_text_sets_refuse_what_is_about_images(tmp_path: Path) -> None:

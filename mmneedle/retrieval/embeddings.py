@@ -24,7 +24,6 @@ Vectors = NDArray[np.float32]
 Forward = Callable[[NDArray[np.int64], NDArray[np.int64]], Vectors]
 """(ids, mask), both (texts, tokens) -> the last layer's states (texts, tokens, dimensions)."""
 
-_BATCH = 32
 _KEPT = 50_000
 """Texts whose vectors are kept: a data set's captions come again and again."""
 _LENGTH = 512
@@ -66,26 +65,18 @@ class Embeddings:
         """Of length 1; shape (texts, dimensions)."""
         if len(self._known) + len(texts) > _KEPT:
             self._known.clear()
-        # By length: texts of a batch are filled up to its longest.
-        new = sorted({text for text in texts if text not in self._known}, key=lambda t: (len(t), t))
-        for at in range(0, len(new), _BATCH):
-            batch = new[at : at + _BATCH]
-            self._known.update(zip(batch, self._encode(batch), strict=True))
+        for text in texts:
+            if text not in self._known:
+                self._known[text] = self._encode(text)
         return np.stack([self._known[text] for text in texts])
 
-    def _encode(self, texts: list[str]) -> Vectors:
-        found = self._tokenizer.encode_batch(texts)
-        ids = np.array([one.ids for one in found], np.int64)
-        mask = np.array([one.attention_mask for one in found], np.int64)
-        states = self._forward(ids, mask)
-        if self._first:
-            pooled = states[:, 0]
-        else:
-            weights = mask[:, :, None].astype(np.float32)
-            pooled = (states * weights).sum(1) / weights.sum(1)
-        length = np.linalg.norm(pooled, axis=1, keepdims=True)
-        vectors: Vectors = (pooled / np.maximum(length, 1e-12)).astype(np.float32)
-        return vectors
+    def _encode(self, text: str) -> Vectors:
+        """Each text alone: beside others it would get other last digits, in another order."""
+        ids = np.array([self._tokenizer.encode(text).ids], np.int64)
+        states = self._forward(ids, np.ones_like(ids))[0]
+        pooled = states[0] if self._first else states.mean(0)
+        vector: Vectors = (pooled / max(float(np.linalg.norm(pooled)), 1e-12)).astype(np.float32)
+        return vector
 
 
 def _pooling(folder: Path) -> bool:
@@ -118,9 +109,8 @@ def _tokenizer(folder: Path, longest: int) -> Any:
         found = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exceptions
         raise UserError(f"{path}: is no tokenizer ({' '.join(str(error).split())[:200]})") from None
-    pad = read_json(folder / "config.json").get("pad_token_id") or 0
     found.enable_truncation(longest)
-    found.enable_padding(pad_id=pad)
+    found.no_padding()
     return found
 
 

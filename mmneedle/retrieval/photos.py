@@ -7,7 +7,6 @@ X. Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023 (arXiv
 
 import io
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,6 @@ from mmneedle.stitching.dataset import DataSet
 from mmneedle.types import Sample
 
 _KINDS = ("clip", "siglip", "siglip2")
-_BATCH = 16
-
 Vector = NDArray[np.float32]
 
 
@@ -72,21 +69,22 @@ class Photos:
     def scores(self, sample: Sample, caption: str) -> Scores:
         """The cosine of each cell's photo and the caption."""
         with self._mutex:
-            new = [photo for photo in dict.fromkeys(sample.haystack) if photo not in self._known]
-            for at in range(0, len(new), _BATCH):
-                batch = new[at : at + _BATCH]
-                self._known.update(zip(batch, self._seen(batch), strict=True))
+            for photo in sample.haystack:
+                if photo not in self._known:
+                    self._known[photo] = self._seen(photo)
             photos = np.stack([self._known[photo] for photo in sample.haystack])
             return cosines(self._said(caption), photos)
 
-    def _seen(self, photos: Sequence[int]) -> NDArray[np.float32]:
+    def _seen(self, photo: int) -> Vector:
+        """Each photo alone: beside others it would get other last digits, in another order."""
         from PIL import Image
 
-        files = (self._dataset.store.join((photo,), 1, 1) for photo in photos)
-        images = [Image.open(io.BytesIO(file)).convert("RGB") for file in files]
-        given = self._look(images=images, return_tensors="pt")
+        with Image.open(io.BytesIO(self._dataset.store.join((photo,), 1, 1))) as image:
+            given = self._look(images=[image.convert("RGB")], return_tensors="pt")
         with self._torch.inference_mode():
-            return _unit(self._net.get_image_features(**given))
+            found = _unit(self._net.get_image_features(**given))
+        first: Vector = found[0]
+        return first
 
     def _said(self, caption: str) -> Vector:
         given = self._words(
