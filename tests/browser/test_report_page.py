@@ -642,6 +642,6 @@ def test_models_that_differ_at_the_end_look_different_in_the_list(
             return [who.textContent, who.lastChild.getBoundingClientRect().right <= line.right];
         })"""
     )
-    assert {name for name, _ in whole} == {"…p=0.75", "…p=0.8"}
+    assert {name for name, _ in whole} == {"p=0.75", "p=0.8"}
     assert all(inside for _, inside in whole)
     opened.close()

@@ -194,9 +194,11 @@ class List {
     let same = 0;
     while (same < label.length && labels.every((one) => one[same] === label[same])) same += 1;
     while (same && !"/?&, _-".includes(label[same - 1])) same -= 1;
-    const shown = [...(same > 4 ? `…${label.slice(same)}` : label)];
+    const shown = [...label.slice(same > 4 ? same : 0)];
+    const part = shown.length - 1 - Math.max(...["/", "?", "&", ","].map((sign) => shown.lastIndexOf(sign)));
+    const kept = part > 0 && part < 13 ? part : 8;
     return make("span", { class: "who", title: words(label).textContent },
-      make("span", { class: "start" }, words(shown.slice(0, -8).join(""))), make("span", {}, words(shown.slice(-8).join(""))));
+      make("span", { class: "start" }, words(shown.slice(0, -kept).join(""))), make("span", {}, words(shown.slice(-kept).join(""))));
   }
 
   entry(at) {
