@@ -69,13 +69,18 @@ def study_marks():
     return landmarks([EIGHT])
 
 
-@pytest.mark.parametrize(
-    "answer", [always_right, always_first, lambda *_: None, lambda *_: ok("a dog")]
-)
+@pytest.mark.parametrize("answer", [always_right, always_first, lambda *_: ok("a dog")])
 @pytest.mark.parametrize("shapes", [{ONE: 2}, {ONE: 1}, {Setting(1, 1, 1): 8, TEN: 9}])
 def test_little_or_nothing_to_show(tmp_path, answer, shapes):
     run = write_run(tmp_path / "run", answer, shapes)
     assert len(findings(page([run])).all("li")) >= 1
+
+
+def test_a_run_without_answers_has_no_section_but_a_sentence(tmp_path):
+    run = write_run(tmp_path / "run", lambda *_: None, {ONE: 4})
+    shown = page([run])
+    assert shown.all("section", class_="findings") == []
+    assert "None of the 4 questions was answered" in " ".join(shown.text.split())
 
 
 def test_several_needles(tmp_path):
