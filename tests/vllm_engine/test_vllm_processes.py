@@ -9,23 +9,35 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from engine_loop import ARGS, MODEL
 
 from mmneedle.adapters.warden import engines
+from mmneedle.data.shapes import ShapesSource
 from mmneedle.runlog import Run
 from mmneedle.scoring import score_run
-from mmneedle.stitching.dataset import DataSet
-from mmneedle.types import Setting
+from mmneedle.stitching.dataset import DataSet, build
+from mmneedle.stitching.jpeg import TileFormat
+from mmneedle.stitching.samples import Rules
 
-TENS = Setting(10, 2, 2)
+MANY = 240
 
 
-def start(scenes: DataSet, log: Path) -> "subprocess.Popen[str]":
+@pytest.fixture
+def many(scenes: DataSet, tmp_path: Path) -> DataSet:
+    """So many samples that a run is never done before something is done to it."""
+    source = ShapesSource(200, 7, "held-out")
+    tiles = TileFormat(56, 56, subsampling="4:4:4")
+    counts = dict.fromkeys(scenes.settings, MANY // len(scenes.settings))
+    return build(tmp_path / "many", source, counts, Rules(questions=8), tiles, workers=1)
+
+
+def start(scenes: DataSet, log: Path, connections: int = 1) -> "subprocess.Popen[str]":
     """One connection: there is time to do something to it before it is done."""
     words = [f"--engine-arg={name}={value}" for name, value in ARGS.items()]
     command = ["run", str(scenes.folder), "--model", MODEL, "--log", str(log)]
     return subprocess.Popen(
-        [sys.executable, "-m", "mmneedle", *command, "--max-connections", "1", *words],
+        [sys.executable, "-m", "mmneedle", *command, "--max-connections", str(connections), *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -58,11 +70,11 @@ def alive(known: dict[int, str]) -> bool:
     return False
 
 
-def test_a_run_outlives_its_engine_and_its_own_end(scenes: DataSet, tmp_path: Path) -> None:
+def test_a_run_outlives_its_engine_and_its_own_end(many: DataSet, tmp_path: Path) -> None:
     log = tmp_path / "run"
 
     # 1. The engine is killed: one line, status 2, finished answers are safe.
-    process = start(scenes, log)
+    process = start(many, log)
     until(lambda: lines(log) >= 3, process)
     workers = engines(process.pid)
     assert workers
@@ -78,7 +90,7 @@ def test_a_run_outlives_its_engine_and_its_own_end(scenes: DataSet, tmp_path: Pa
     assert first >= 3
 
     # 2. The run is killed: its engine ends too, or it would hold the GPU for good.
-    process = start(scenes, log)
+    process = start(many, log)
     until(lambda: lines(log) >= first + 3, process)
     workers = engines(process.pid)
     process.kill()
@@ -93,7 +105,7 @@ def test_a_run_outlives_its_engine_and_its_own_end(scenes: DataSet, tmp_path: Pa
     assert second >= first + 3
 
     # 3. Ctrl-C goes to the whole group, as a terminal sends it: what is in flight is waited for.
-    process = start(scenes, log)
+    process = start(many, log)
     until(lambda: lines(log) >= second + 3, process)
     workers = engines(process.pid)
     os.killpg(process.pid, signal.SIGINT)
@@ -106,13 +118,14 @@ def test_a_run_outlives_its_engine_and_its_own_end(scenes: DataSet, tmp_path: Pa
     assert not list(tmp_path.glob("mmneedle-vllm-*"))
 
     # 4. The same command finishes it, and asks nothing twice.
-    process = start(scenes, log)
+    process = start(many, log, 32)
     out, err = process.communicate()
     assert process.returncode == 0, err
-    assert "48 of 48 samples answered" in out
+    assert f"{MANY} of {MANY} samples answered" in out
     run = Run.open(log)
     answered = Counter(record.sample for record in run.outcomes())
-    assert len(answered) == 48 and set(answered.values()) == {1}
-    assert lines(log) <= 48 + 2  # those in flight when it was killed were not on disk
+    assert len(answered) == MANY and set(answered.values()) == {1}
+    assert lines(log) <= MANY + 2  # those in flight when it was killed were not on disk
     positives = [row for row in score_run(run, ("robust",)) if row.split == "positive"]
-    assert [row.exact for row in positives] == [1.0] * len(scenes.settings)
+    assert len(positives) == len(many.settings)
+    assert all((row.exact or 0) > 0.9 for row in positives)
