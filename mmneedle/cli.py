@@ -26,6 +26,7 @@ from mmneedle import (
     viewer_verb,
 )
 from mmneedle.errors import UserError
+from mmneedle.printing import print_json
 
 if TYPE_CHECKING:
     from mmneedle.retrieval.asked import Asked
@@ -515,7 +516,7 @@ def estimate(
         adapter_options=options,
     )
     if as_json:
-        _print_json(result)
+        print_json(result)
     else:
         print(estimating.text(result))
 
@@ -570,7 +571,7 @@ def score(
             f"{named(str(run.folder))}: {line}" for run in opened for line in sentences(run.header)
         ]
     if as_json:
-        _print_json(to_json(rows))
+        print_json(to_json(rows))
     else:
         print(score_table(rows))
         for line in stops:
@@ -588,7 +589,7 @@ def findings(
 
     opened = _open_runs(runs)
     if as_json:
-        _print_json(findings_json(opened, scorer))
+        print_json(findings_json(opened, scorer))
     else:
         print(findings_text(opened, scorer))
 
@@ -644,9 +645,3 @@ def _open_runs(paths: list[Path] | None, *, textual: bool | None = False) -> "li
     if not paths:
         raise UserError("name at least one run folder, such as runs/NAME")
     return open_runs(paths, textual=textual)
-
-
-def _print_json(value: Any) -> None:
-    import msgspec
-
-    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

@@ -1,11 +1,12 @@
 """The verbs of text beside images: twins, text-report. `cli.py` adds them to the others."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from mmneedle import figure_verbs
+from mmneedle.printing import print_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -33,7 +34,7 @@ def twins(
 
     found = twinned(open_runs(runs), metric, scorer)
     if as_json:
-        _print_json(shown.json(found))
+        print_json(shown.json(found))
     else:
         print(shown.text(found))
 
@@ -83,9 +84,3 @@ def add(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
     app.command()(twins)
     app.command(name="text-report")(text_report)
-
-
-def _print_json(value: Any) -> None:
-    import msgspec
-
-    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mmneedle.errors import UserError
+from mmneedle.printing import print_json
 
 if TYPE_CHECKING:
     from mmneedle.runlog import Run
@@ -117,9 +118,7 @@ def submit_check(
 
     verified = check(file, data, requests=requests)
     if as_json:
-        import msgspec
-
-        print(msgspec.json.format(msgspec.json.encode(verified), indent=2).decode())
+        print_json(verified)
     else:
         print(verified.text())
     if not verified.ok:

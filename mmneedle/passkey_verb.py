@@ -8,6 +8,7 @@ import typer
 
 from mmneedle import arguments
 from mmneedle.errors import UserError
+from mmneedle.printing import print_json
 
 if TYPE_CHECKING:
     from mmneedle.runner import RunSummary
@@ -81,7 +82,7 @@ def passkey(
             print(_line(point, share), file=sys.stderr)
     found = search.together(points, share, model)
     if as_json:
-        _print_json(effective_json([found])[0] | {"said": search.told(found)})
+        print_json(effective_json([found])[0] | {"said": search.told(found)})
         return
     *lines, _ = table(found).splitlines()
     print("\n".join([*lines, search.told(found)]))
@@ -144,9 +145,3 @@ def _length(text: str, option: str) -> int:
 def add(app: typer.Typer) -> None:
     """Add this verb to the command line."""
     app.command()(passkey)
-
-
-def _print_json(value: Any) -> None:
-    import msgspec
-
-    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

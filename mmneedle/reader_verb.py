@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mmneedle.printing import print_json
+
 Runs = Annotated[
     list[Path],
     typer.Argument(
@@ -16,7 +18,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def reader(runs: Runs, as_json: Json = False) -> None:
     """Say where reading everything wins against retrieving, and where it loses."""
-    import msgspec
 
     from mmneedle.reports.readers import contrasts_json, contrasts_text
     from mmneedle.retrieval.contrast import contrast
@@ -24,7 +25,7 @@ def reader(runs: Runs, as_json: Json = False) -> None:
 
     found = contrast(open_runs(runs, textual=None))
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode(contrasts_json(found)), indent=2).decode())
+        print_json(contrasts_json(found))
     else:
         print(contrasts_text(found))
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mmneedle.errors import UserError
+from mmneedle.printing import print_json
 
 Runs = Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN...")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -29,7 +30,7 @@ def compare(
         raise UserError("compare takes two runs or more, such as runs/ONE runs/OTHER")
     found = Versus(opened, metric, scorer)
     if as_json:
-        _print_json(found.json())
+        print_json(found.json())
     else:
         print(found.text())
 
@@ -98,7 +99,7 @@ def plan(
     )
     found = samplesize.plan(question, known)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         print(samplesize.text(found))
 
@@ -118,7 +119,7 @@ def convergence(
         raise UserError("--json and --csv are two forms of the same: give one")
     found = settling.of_runs(open_runs(runs), metric, scorer)
     if as_json:
-        _print_json(list(settling.rows(found)))
+        print_json(list(settling.rows(found)))
     elif as_csv:
         settling.write_csv(found, sys.stdout)
     else:
@@ -129,9 +130,3 @@ def add(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
     for verb in (compare, plan, convergence):
         app.command()(verb)
-
-
-def _print_json(value: Any) -> None:
-    import msgspec
-
-    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

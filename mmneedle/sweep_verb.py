@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mmneedle import arguments
+from mmneedle.printing import print_json
 
 
 def sweep(
@@ -43,10 +44,7 @@ def sweep(
         quiet=quiet,
     )
     if as_json:
-        import msgspec
-
-        text = msgspec.json.encode(sweeping.as_json(found))
-        print(msgspec.json.format(text, indent=2).decode())
+        print_json(sweeping.as_json(found))
     else:
         print(sweeping.table(found))
 

@@ -9,6 +9,7 @@ import typer
 
 from mmneedle import arguments
 from mmneedle.errors import UserError
+from mmneedle.printing import print_json
 
 if TYPE_CHECKING:
     from mmneedle.retrieval.asked import Asked
@@ -210,7 +211,7 @@ def shown(
     if reader is not None:
         found, read = _read(dataset, found, reader)
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        print_json(found)
     elif out is not None:
         out.mkdir(parents=True, exist_ok=True)
         (out / "prompt.txt").write_text(found.prompt)
@@ -252,7 +253,7 @@ def score(runs: "Sequence[Run]", scorer: str | None, *, as_json: bool) -> None:
         raise UserError("text tasks have one scorer: leave out --scorer")
     rows = [row for run in runs for row in score_text_run(run)]
     if as_json:
-        _print_json(text_rows_json(rows))
+        print_json(text_rows_json(rows))
     else:
         print(text_table(rows))
 
@@ -334,7 +335,7 @@ def effective(
         None if base is None else arguments.share(base),
     )
     if as_json:
-        _print_json(effective_json(found))
+        print_json(effective_json(found))
     else:
         print("\n\n".join(map(table, found)))
 
@@ -343,9 +344,3 @@ def add(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
     app.command()(effective)
     app.command(name="build-text")(build_text)
-
-
-def _print_json(value: Any) -> None:
-    import msgspec
-
-    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
