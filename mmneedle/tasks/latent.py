@@ -18,8 +18,8 @@ from typing import ClassVar
 from mmneedle.errors import UserError
 from mmneedle.texts.draw import Draw
 from mmneedle.texts.latent_sets import HOPS, Pair, Pairs, own_pairs, read_pairs
-from mmneedle.texts.making import Built, Materials, Plan, Rule, fitted
-from mmneedle.types import TextSample, TextSetting, sample_id
+from mmneedle.texts.making import Built, Materials, Plan, Rule
+from mmneedle.types import TextSample, TextSetting
 
 VARIANTS = tuple(
     f"{hops}{order}{literal}" for literal in ("", "_lit") for order in ("", "_inv") for hops in HOPS
@@ -107,17 +107,7 @@ class Latent:
 
     def sample(self, setting: TextSetting, index: int) -> TextSample:
         """Sample `index`: the same fact, name and text at all depths, and whatever the variant."""
-        plan = self._plan(setting, index)
-        prompt, tokens, details = fitted(self.materials, setting.length, plan.fixed, plan.build)
-        return TextSample(
-            id=sample_id(setting, index),
-            setting=setting,
-            prompt=prompt,
-            expected=plan.expected,
-            tokens=tokens,
-            begin=plan.begin,
-            details=details,
-        )
+        return self._plan(setting, index).sample(self.materials, setting, index)
 
     def _plan(self, setting: TextSetting, index: int) -> Plan:
         pairs, seed = self._pairs(_variant(setting)), self.materials.seed

@@ -12,9 +12,9 @@ from typing import ClassVar
 
 from mmneedle.errors import UserError
 from mmneedle.texts.draw import Draw
-from mmneedle.texts.making import Built, Materials, Rule, fitted
+from mmneedle.texts.making import Built, Materials, Plan, Rule
 from mmneedle.texts.words import ADJECTIVES, NOUNS
-from mmneedle.types import TextSample, TextSetting, sample_id
+from mmneedle.types import TextSample, TextSetting
 
 _BEFORE = (
     "Facts about secret numbers are hidden in the text below. Read it; a question follows.\n\n"
@@ -84,16 +84,9 @@ class Niah:
             return f"{_BEFORE}{text}\n\n{question}", cut.tokens, details
 
         fixed = [_BEFORE, question, *(words for _, words in needles)]
-        prompt, tokens, details = fitted(self.materials, setting.length, fixed, build)
-        return TextSample(
-            id=sample_id(setting, index),
-            setting=setting,
-            prompt=prompt,
-            expected=tuple((number,) for _, number in asked),
-            tokens=tokens,
-            begin=_begin(asked[0][0]),
-            details=details,
-        )
+        expected = tuple((number,) for _, number in asked)
+        plan = Plan(fixed, build, expected, _begin(asked[0][0]))
+        return plan.sample(self.materials, setting, index)
 
     def _facts(self, draw: Draw, n: int) -> list[tuple[str, str]]:
         """n things with a number each; all differ, and no number stands in the corpus."""

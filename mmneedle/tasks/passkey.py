@@ -11,8 +11,8 @@ from typing import ClassVar
 from mmneedle.errors import UserError
 from mmneedle.texts.draw import Draw
 from mmneedle.texts.hidden import Haystacks
-from mmneedle.texts.making import Built, Materials, Plan, Rule, fitted
-from mmneedle.types import TextSample, TextSetting, sample_id
+from mmneedle.texts.making import Built, Materials, Plan, Rule
+from mmneedle.types import TextSample, TextSetting
 
 _BEFORE = "A pass key is told somewhere in the idle text below. Find it and keep it in mind.\n\n"
 _QUESTION = "What is the pass key? Answer with the number alone."
@@ -51,17 +51,7 @@ class Passkey:
 
     def sample(self, setting: TextSetting, index: int) -> TextSample:
         """Sample `index`; depths of successive samples spread evenly."""
-        plan = self._plan(setting, index)
-        prompt, tokens, details = fitted(self.materials, setting.length, plan.fixed, plan.build)
-        return TextSample(
-            id=sample_id(setting, index),
-            setting=setting,
-            prompt=prompt,
-            expected=plan.expected,
-            tokens=tokens,
-            begin=plan.begin,
-            details=details,
-        )
+        return self._plan(setting, index).sample(self.materials, setting, index)
 
     def _plan(self, setting: TextSetting, index: int) -> Plan:
         key = Draw(self.materials.seed, "passkey", setting.length, index).digits(5)

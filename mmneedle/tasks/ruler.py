@@ -26,9 +26,9 @@ from mmneedle.texts.documents import Fits, Library, asking
 from mmneedle.texts.draw import Draw
 from mmneedle.texts.frequencies import Vocabulary, common_words, frequent_words
 from mmneedle.texts.hidden import Form, Haystacks
-from mmneedle.texts.making import Materials, Plan, Rule, fitted
+from mmneedle.texts.making import Materials, Plan, Rule
 from mmneedle.texts.published import Question, kind_of, read_hotpot, read_squad
-from mmneedle.types import TextSample, TextSetting, sample_id
+from mmneedle.types import TextSample, TextSetting
 
 FACTS: dict[str, Form] = {
     "niah_single_1": Form("noise"),
@@ -98,17 +98,7 @@ class Ruler:
 
     def sample(self, setting: TextSetting, index: int) -> TextSample:
         """Sample `index`."""
-        plan = self._made(setting, index)
-        prompt, tokens, details = fitted(self.materials, setting.length, plan.fixed, plan.build)
-        return TextSample(
-            id=sample_id(setting, index),
-            setting=setting,
-            prompt=prompt,
-            expected=plan.expected,
-            tokens=tokens,
-            begin=plan.begin,
-            details=details,
-        )
+        return self._made(setting, index).sample(self.materials, setting, index)
 
     def _made(self, setting: TextSetting, index: int) -> Plan:
         variant = _variant(setting)

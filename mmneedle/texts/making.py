@@ -10,7 +10,7 @@ import msgspec
 from mmneedle.errors import UserError
 from mmneedle.texts.corpus import Corpus
 from mmneedle.texts.tokens import Tokens
-from mmneedle.types import TextSample, TextSetting
+from mmneedle.types import TextSample, TextSetting, sample_id
 
 Rule = Literal["all", "any"]
 """all: the share of needles whose answer was given; any: 1 where one of them was."""
@@ -85,6 +85,19 @@ class Plan(NamedTuple):
     def least(self, tokens: Tokens) -> int:
         """The shortest prompt worth asking, in tokens: one with a few sentences of haystack."""
         return tokens.count(self.build(1)[0]) + _SOME_HAYSTACK
+
+    def sample(self, materials: Materials, setting: TextSetting, index: int) -> TextSample:
+        """The sample at its setting's length."""
+        prompt, tokens, details = fitted(materials, setting.length, self.fixed, self.build)
+        return TextSample(
+            id=sample_id(setting, index),
+            setting=setting,
+            prompt=prompt,
+            expected=self.expected,
+            tokens=tokens,
+            begin=self.begin,
+            details=details,
+        )
 
 
 _SOME_HAYSTACK = 32
