@@ -45,7 +45,6 @@ FORMS: tuple[Form, ...] = get_args(Form)
 FORM_OF: dict[str, Form] = dict(zip(TWINS, FORMS, strict=True))
 """Task -> form."""
 Part = Literal["context", "meaning", "sight", "text", "right"]
-PARTS: tuple[Part, ...] = get_args(Part)
 """What a sample is, by who gets it right; each sample is one of them. right: in every form."""
 LOST: tuple[Part, ...] = ("context", "meaning", "sight")
 """Parts that are wrong in images."""

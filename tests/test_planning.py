@@ -18,12 +18,18 @@ from mmneedle.statistics.planning import (
     discordant_share,
     interval_samples,
     mcnemar_power,
-    paired_formula,
     paired_samples,
     sequential_samples,
     unpaired_samples,
 )
 from mmneedle.statistics.sequential import anytime_interval
+
+
+def paired_formula(difference, discordant, power, alpha):
+    """The normal approximation (Connor, Biometrics 43, 1987, 207-211, for McNemar's test)."""
+    one, other = -norm.ppf(alpha / 2), norm.ppf(power)
+    spread = one * discordant**0.5 + other * (discordant - difference**2) ** 0.5
+    return (spread / difference) ** 2
 
 
 @settings(max_examples=20, deadline=None)

@@ -1,18 +1,15 @@
 """What every HTML page of ours shares: escaping, the look, and a policy that lets nothing in.
 
 A page is one file. It loads nothing; the only styles and scripts that the browser accepts are
-ours, by their hashes; data for scripts stands in a block that cannot be left by what it holds.
+ours, by their hashes.
 """
 
 import base64
 import hashlib
-import json
 import re
 from functools import cache
-from typing import Any
 
 import jinja2
-import msgspec
 from markupsafe import Markup, escape
 
 from mmneedle.reports.words import hidden, percent, signed
@@ -61,17 +58,6 @@ def policy(style: str, script: str = "") -> str:
 def _hash(text: str) -> str:
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return f"'sha256-{digest}'"
-
-
-def data_block(name: str, value: Any) -> Markup:
-    """JSON for a script, as `<script type="application/json" id=name>`.
-
-    Whatever strings it holds, they cannot end the block (HTML, section 4.12.1.3): `<`, `>`, `&`
-    and line separators are written as escapes, which JSON.parse turns back.
-    """
-    text = json.dumps(msgspec.to_builtins(value), ensure_ascii=False, separators=(",", ":"))
-    text = re.sub("[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text)
-    return Markup('<script type="application/json" id="{}">{}</script>').format(name, Markup(text))
 
 
 def show(text: str) -> Markup:

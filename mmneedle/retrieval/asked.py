@@ -8,7 +8,6 @@ from mmneedle.errors import UserError
 
 CHUNK = (600, 100)
 """Tokens of a chunk, and how many it shares with the next."""
-RETRIEVERS = ("bm25", "embed", "clip")
 Captions = Literal["literal", "paraphrase"]
 
 

@@ -113,18 +113,6 @@ def paired_samples(
     return _smallest(lambda n: mcnemar_power(n, only_a, only_b, alpha) >= power)
 
 
-def paired_formula(
-    difference: float, discordant: float, power: float = 0.8, alpha: float = 0.05
-) -> float:
-    """What the normal approximation says of `paired_samples`, for a check.
-
-    Source: Connor, Biometrics 43 (1987) 207-211, formula for McNemar's test.
-    """
-    one, other = _quantiles(power, alpha)
-    spread = one * math.sqrt(discordant) + other * math.sqrt(discordant - difference**2)
-    return (spread / difference) ** 2
-
-
 def unpaired_samples(one: float, other: float, power: float = 0.8, alpha: float = 0.05) -> int:
     """How many samples each model must be asked, where they are asked different ones.
 

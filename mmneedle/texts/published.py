@@ -148,10 +148,8 @@ def read_natural(path: Path) -> QuestionFile:
     """
     shelf = _Shelf()
     questions = []
-    for number, line in enumerate(_content(path).splitlines(), 1):
-        if not line.strip():
-            continue
-        one: _Natural = _decode(path, line, _Natural, "Natural Questions", number)
+    lines: Iterator[tuple[int, _Natural]] = _json_lines(path, _Natural, "Natural Questions")
+    for number, one in lines:
         places = [shelf.place(f"{doc.title}\n{doc.text}") for doc in one.ctxs]
         gold = tuple(at for at, doc in zip(places, one.ctxs, strict=True) if doc.isgold)
         near = (at for at, doc in zip(places, one.ctxs, strict=True) if not doc.hasanswer)
@@ -229,11 +227,11 @@ def _content(path: Path, most: int | None = None) -> bytes:
     return content
 
 
-def json_lines(path: Path, kind: type[_T], name: str) -> Iterator[_T]:
-    """The records of a file of JSON lines. Raises UserError naming line and field."""
+def _json_lines(path: Path, kind: type[_T], name: str) -> Iterator[tuple[int, _T]]:
+    """The records of a file of JSON lines, by line. Raises UserError naming line and field."""
     for number, line in enumerate(_content(path).splitlines(), 1):
         if line.strip():
-            yield _decode(path, line, kind, name, number)
+            yield number, _decode(path, line, kind, name, number)
 
 
 def whole_json(path: Path, kind: type[_T] | Any, name: str) -> _T:
