@@ -36,8 +36,8 @@ from mmneedle.errors import UserError
 from mmneedle.outcomes import UNDEFINED, Outcomes, outcomes
 from mmneedle.runlog import Run
 from mmneedle.scoring import Scorer
-from mmneedle.statistics import clustered, wilson
 from mmneedle.statistics.comparison import holm
+from mmneedle.statistics.shares import Share, share
 from mmneedle.types import Setting
 
 Form = Literal["image", "literal", "paraphrase"]
@@ -50,19 +50,6 @@ LOST: tuple[Part, ...] = ("context", "meaning", "sight")
 """Parts that are wrong in images."""
 Metric = Literal["exact", "index", "existence"]
 """What is right on positives; on negatives it is always that nothing was named (existence)."""
-
-
-class Share(msgspec.Struct, frozen=True):
-    """A count with the share that it is and its 95 % interval."""
-
-    hits: int
-    n: int
-    interval: tuple[float, float]
-
-    @property
-    def value(self) -> float | None:
-        """0..1; None where n is 0."""
-        return self.hits / self.n if self.n else None
 
 
 class Losses(msgspec.Struct, frozen=True, kw_only=True):
@@ -298,23 +285,13 @@ def _losses(
         n=len(right),
         unanswered=missing,
         patterns=dict(sorted(Counter(map(tuple, right.tolist())).items(), reverse=True)),
-        rates=tuple(_share(right[:, form], groups) for form in range(right.shape[1])),
-        parts={part: _share(one, groups) for part, one in which.items()},
+        rates=tuple(share(right[:, form], groups) for form in range(right.shape[1])),
+        parts={part: share(one, groups) for part, one in which.items()},
         of_errors={
-            part: _share(which[part][~image], None if groups is None else groups[~image])
+            part: share(which[part][~image], None if groups is None else groups[~image])
             for part in LOST
         },
     )
-
-
-def _share(hits: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> Share:
-    """Wilson's interval, or that of clusters where samples share haystacks."""
-    count, n = int(np.count_nonzero(hits)), len(hits)
-    if groups is None or not n:
-        return Share(count, n, wilson(count, n))
-    _, at = np.unique(groups, return_inverse=True)
-    right = np.bincount(at, hits.astype(np.float64)).astype(np.int64)
-    return Share(count, n, clustered(right.tolist(), np.bincount(at).tolist()))
 
 
 def mean_tokens(table: Outcomes) -> float | None:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from mmneedle.outcomes import KINDS, NOWHERE, UNDEFINED, Marks, Outcomes
-from mmneedle.reports.hallucination.inference import share
 from mmneedle.reports.hallucination.suspects import Measured
+from mmneedle.statistics.shares import share
 from mmneedle.types import Response, Setting
 
 SETTINGS = (

@@ -17,12 +17,12 @@ from mmneedle.reports.hallucination.inference import (
     detectable,
     excess,
     newcombe,
-    share,
     standardised,
     uneven,
 )
 from mmneedle.reports.hallucination.suspects import _gain
 from mmneedle.statistics import wilson
+from mmneedle.statistics.shares import share
 
 chances = st.lists(st.floats(0, 1), min_size=1, max_size=9)
 

@@ -8,7 +8,8 @@ import msgspec
 from mmneedle.comparing import ALPHA
 from mmneedle.reports.versus import aligned, compared_json, probability
 from mmneedle.reports.words import label, many, percent, points, short
-from mmneedle.twinned import FORM_OF, LOST, Against, Form, Losses, Part, Share, Side, Twinned
+from mmneedle.statistics.shares import Share
+from mmneedle.twinned import FORM_OF, LOST, Against, Form, Losses, Part, Side, Twinned
 from mmneedle.types import Setting
 
 NAMES: dict[Form, str] = {

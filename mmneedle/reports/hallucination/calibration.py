@@ -19,14 +19,12 @@ from mmneedle.reports.hallucination.inference import (
     Bools,
     Floats,
     Ints,
-    Share,
     association,
     auroc,
-    by_cluster,
-    share,
 )
 from mmneedle.reports.words import many, percent, signed
 from mmneedle.scoring import Scorer
+from mmneedle.statistics.shares import Share, by_cluster, share
 from mmneedle.types import Setting
 
 FEWEST = 20

@@ -11,11 +11,9 @@ from mmneedle.reports import published as paper
 from mmneedle.reports.hallucination.inference import (
     DRAWS,
     Floats,
-    Share,
     Standardised,
     association,
     newcombe,
-    share,
     standardised,
 )
 from mmneedle.reports.hallucination.needles import (
@@ -25,6 +23,7 @@ from mmneedle.reports.hallucination.needles import (
     strata_of,
 )
 from mmneedle.statistics import wilson
+from mmneedle.statistics.shares import Share, share
 from mmneedle.types import Setting
 
 _DRAWN = 20_000

@@ -15,8 +15,8 @@ from mmneedle.reports.hallucination.evidence import (
     span,
     told,
 )
-from mmneedle.reports.hallucination.inference import Share
 from mmneedle.reports.words import label, many, percent, signed
+from mmneedle.statistics.shares import Share
 from mmneedle.types import Setting
 
 ALMOST_ALL = 0.8

@@ -9,10 +9,11 @@ from markupsafe import Markup, escape
 from mmneedle.reports import svg
 from mmneedle.reports.hallucination.calibration import Calibration
 from mmneedle.reports.hallucination.detection import Detection, Landmark
-from mmneedle.reports.hallucination.inference import Ints, Share
+from mmneedle.reports.hallucination.inference import Ints
 from mmneedle.reports.hallucination.suspects import Measured
 from mmneedle.reports.panels import named
 from mmneedle.reports.words import many, percent, points, signed
+from mmneedle.statistics.shares import Share
 from mmneedle.types import Setting
 
 _LEFT, _RIGHT, _PITCH, _TOP = 74, svg.WIDTH - 16, 32, 6

@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from mmneedle.reports.hallucination.inference import LEVEL, Share
+from mmneedle.reports.hallucination.inference import LEVEL
 from mmneedle.reports.words import percent
 from mmneedle.statistics.comparison import holm
+from mmneedle.statistics.shares import Share
 
 Verdict = Literal["notable", "no evidence", "cannot tell: too few"]
 Family = Literal[

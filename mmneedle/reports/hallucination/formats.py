@@ -10,11 +10,12 @@ import numpy as np
 
 from mmneedle.outcomes import Outcomes
 from mmneedle.reports.hallucination.evidence import Finding, shares, told
-from mmneedle.reports.hallucination.inference import Bools, Share, share
+from mmneedle.reports.hallucination.inference import Bools
 from mmneedle.reports.hallucination.needles import Needles, clusters_of
 from mmneedle.reports.hallucination.pointing import EXAMPLE
 from mmneedle.reports.words import many, percent
 from mmneedle.runlog import STATUSES, Run
+from mmneedle.statistics.shares import Share, share
 from mmneedle.types import ANSWERED, Location, Setting
 
 OFTEN = 0.02

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmneedle.statistics import clustered, wilson
+from mmneedle.statistics.shares import Share, by_cluster
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -29,36 +29,6 @@ _AT_ONCE = 1 << 21
 _MANY = 100
 """Trials from which, with _RARE of either outcome, the normal approximation serves."""
 _RARE = 30
-
-
-class Share(msgspec.Struct, frozen=True):
-    """A proportion with its 95 % interval; no trials: nothing is known."""
-
-    hits: int
-    n: int
-    interval: tuple[float, float]
-
-    @property
-    def value(self) -> float | None:
-        """hits / n; None where n is 0."""
-        return self.hits / self.n if self.n else None
-
-
-def share(hits: ArrayLike, clusters: Ints | None = None) -> Share:
-    """The share of true `hits` (n,), by Wilson or, where trials come in clusters, `clustered`."""
-    hit = np.asarray(hits, np.bool_)
-    count, n = int(hit.sum()), len(hit)
-    if clusters is None or not n:
-        return Share(count, n, wilson(count, n))
-    right, of = by_cluster(hit.astype(np.float64), clusters), by_cluster(np.ones(n), clusters)
-    pair = [values.astype(np.int64).tolist() for values in (right, of)]
-    return Share(count, n, clustered(*pair))
-
-
-def by_cluster(values: Floats, clusters: Ints) -> Floats:
-    """Sums of `values` (n,) by cluster, in the clusters' order."""
-    _, at = np.unique(clusters, return_inverse=True)
-    return np.asarray(np.bincount(at, values), np.float64)
 
 
 def newcombe(

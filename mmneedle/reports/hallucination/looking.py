@@ -14,10 +14,11 @@ import msgspec
 import numpy as np
 
 from mmneedle.reports.hallucination.evidence import Finding, Levels, p_text
-from mmneedle.reports.hallucination.inference import Bools, Floats, Ints, by_cluster
+from mmneedle.reports.hallucination.inference import Bools, Floats, Ints
 from mmneedle.reports.hallucination.needles import Needles
 from mmneedle.reports.hallucination.suspects import Field, Measured, measure, nearest, select
 from mmneedle.reports.words import many
+from mmneedle.statistics.shares import by_cluster
 from mmneedle.types import Setting
 
 IN_IMAGE = {

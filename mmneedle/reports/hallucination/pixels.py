@@ -9,11 +9,12 @@ import numpy as np
 
 from mmneedle.outcomes import UNDEFINED, Outcomes
 from mmneedle.reports.hallucination.evidence import Finding, p_text, shares
-from mmneedle.reports.hallucination.inference import LEVEL, Share, by_cluster, share
+from mmneedle.reports.hallucination.inference import LEVEL
 from mmneedle.reports.hallucination.needles import Needles
 from mmneedle.reports.words import label, many, percent
 from mmneedle.scoring import Scorer
 from mmneedle.statistics.comparison import mcnemar_exact, sign_flip
+from mmneedle.statistics.shares import Share, by_cluster, share
 from mmneedle.types import Setting
 
 

@@ -11,16 +11,15 @@ from mmneedle.reports.hallucination.inference import (
     Bools,
     Floats,
     Ints,
-    Share,
     Standardised,
     association,
     detectable,
     excess,
-    share,
     standardised,
 )
 from mmneedle.reports.hallucination.needles import Needles, clusters_of, joined, strata_of
 from mmneedle.reports.words import percent, points, signed
+from mmneedle.statistics.shares import Share, share
 
 PLACES = {
     "recall.image_trend": ("early images", "late images"),

@@ -7,7 +7,7 @@ from mmneedle.reports.hallucination import drawings
 from mmneedle.reports.hallucination.evidence import STOPPED, Finding, typeset
 from mmneedle.reports.hallucination.examined import examine_runs
 from mmneedle.reports.hallucination.formats import FAULTS
-from mmneedle.reports.hallucination.inference import LEVEL, Share
+from mmneedle.reports.hallucination.inference import LEVEL
 from mmneedle.reports.hallucination.pixels import sentence
 from mmneedle.reports.hallucination.study import Study, rows
 from mmneedle.reports.hallucination.suspects import Measured
@@ -15,6 +15,7 @@ from mmneedle.reports.panels import named
 from mmneedle.reports.words import many, percent, signed
 from mmneedle.runlog import Run
 from mmneedle.statistics import wilson
+from mmneedle.statistics.shares import Share
 
 LEADS = 3
 """Findings that stand at the top: what kind of hallucinator it is."""

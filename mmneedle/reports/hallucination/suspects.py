@@ -16,17 +16,9 @@ import msgspec
 import numpy as np
 
 from mmneedle.reports.hallucination.evidence import Levels, p_text, shares, span
-from mmneedle.reports.hallucination.inference import (
-    LEVEL,
-    Bools,
-    Floats,
-    Ints,
-    Share,
-    detectable,
-    excess,
-    share,
-)
+from mmneedle.reports.hallucination.inference import LEVEL, Bools, Floats, Ints, detectable, excess
 from mmneedle.reports.words import percent
+from mmneedle.statistics.shares import Share, share
 
 
 class Field(msgspec.Struct, frozen=True):

@@ -9,13 +9,13 @@ import msgspec
 
 from mmneedle.reports.hallucination.evidence import STOPPED, span, typeset
 from mmneedle.reports.hallucination.examined import examine_runs
-from mmneedle.reports.hallucination.inference import Share
 from mmneedle.reports.hallucination.pixels import sentence
 from mmneedle.reports.hallucination.study import Study, rows, to_json
 from mmneedle.reports.hallucination.suspects import Measured
 from mmneedle.reports.words import label, percent, signed, visible
 from mmneedle.runlog import Run
 from mmneedle.scoring import Scorer
+from mmneedle.statistics.shares import Share
 from mmneedle.types import Setting
 
 VERSION = 1

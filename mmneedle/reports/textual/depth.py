@@ -16,21 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmneedle.comparing import ALPHA
-from mmneedle.reports.hallucination.inference import (
-    Bools,
-    Floats,
-    Ints,
-    Share,
-    association,
-    newcombe,
-    share,
-)
+from mmneedle.reports.hallucination.inference import Bools, Floats, Ints, association, newcombe
 from mmneedle.reports.hallucination.needles import Needles
 from mmneedle.reports.hallucination.recall import habit_luck
 from mmneedle.reports.textual.series import Series
 from mmneedle.reports.versus import probability
 from mmneedle.reports.words import percent, points
 from mmneedle.statistics.comparison import holm
+from mmneedle.statistics.shares import Share, share
 
 START, END = 0.25, 0.75
 """Depths below START are the start, above END the end, between them the middle."""
