@@ -18,7 +18,6 @@ from markupsafe import Markup
 from mmneedle import __version__
 from mmneedle.costs import Spending
 from mmneedle.errors import UserError
-from mmneedle.files import unwritable, whole
 from mmneedle.reports import page, panels
 from mmneedle.reports.cases import gather
 from mmneedle.reports.entries import Entry, run_names
@@ -93,13 +92,7 @@ def write_report(runs: Sequence[Run], out: Path, *, datasets: Sequence[Path | st
         raise UserError("a report needs at least one run")
     out = Path(out)
     text = render_report(runs, datasets=datasets)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with whole(out) as partial:
-            partial.write_text(text, encoding="utf-8", newline="\n", errors="replace")
-    except OSError as error:
-        raise unwritable(out, error) from error
-    return out
+    return page.write(out, text)
 
 
 def missing_datasets(runs: Sequence[Run], datasets: Sequence[Path | str] = ()) -> list[str]:

@@ -8,10 +8,12 @@ import base64
 import hashlib
 import re
 from functools import cache
+from pathlib import Path
 
 import jinja2
 from markupsafe import Markup, escape
 
+from mmneedle.files import unwritable, whole
 from mmneedle.reports.words import hidden, percent, signed
 
 
@@ -58,6 +60,17 @@ def policy(style: str, script: str = "") -> str:
 def _hash(text: str) -> str:
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return f"'sha256-{digest}'"
+
+
+def write(out: Path, text: str) -> Path:
+    """Write a page whole or not at all; its folder is made. Raises UserError where that fails."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with whole(out) as partial:
+            partial.write_text(text, encoding="utf-8", newline="\n", errors="replace")
+    except OSError as error:
+        raise unwritable(out, error) from error
+    return out
 
 
 def show(text: str) -> Markup:

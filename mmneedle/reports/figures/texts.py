@@ -18,14 +18,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mmneedle.errors import UserError
-from mmneedle.files import together, unwritable, write_whole
+from mmneedle.files import together
 from mmneedle.reports.figures import caption_files, layout, style
 from mmneedle.reports.figures.caption_files import Shown
 from mmneedle.reports.figures.layout import Pen
 from mmneedle.reports.figures.maps import heat_mesh
 from mmneedle.reports.figures.measures import Share
 from mmneedle.reports.figures.sentences import Caption
-from mmneedle.reports.figures.write import check
+from mmneedle.reports.figures.write import check, write_text
 from mmneedle.reports.linechart import tokens_scale
 from mmneedle.reports.textual import depth as depths
 from mmneedle.reports.textual import maps
@@ -91,14 +91,14 @@ def write_text_figures(
                 files.append(
                     style.save(made.figure, folder / f"{made.name}.{form}", title=made.name)
                 )
-            files.append(_write(folder / f"{made.name}.csv", _table(made.rows)))
+            files.append(write_text(folder / f"{made.name}.csv", _table(made.rows)))
             form = formats[0] if "pdf" not in formats else "pdf"
             wide = inches > (style.COLUMNS[1] + style.COLUMNS[2]) / 2
             shown.append(Shown(made.name, form, wide, made.caption))
         if not shown:
             raise UserError("there is nothing to draw: no sample was answered")
-        files.append(_write(folder / "captions.md", caption_files.markdown(shown, [])))
-        files.append(_write(folder / "captions.tex", caption_files.latex(shown, [])))
+        files.append(write_text(folder / "captions.md", caption_files.markdown(shown, [])))
+        files.append(write_text(folder / "captions.tex", caption_files.latex(shown, [])))
     return [out / file.name for file in files]
 
 
@@ -377,12 +377,3 @@ def _table(rows: Rows) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
-
-
-def _write(path: Path, text: str) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text.encode())
-    except OSError as error:
-        raise unwritable(path, error) from None
-    return path

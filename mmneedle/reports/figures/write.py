@@ -264,7 +264,7 @@ def write_figures(
                     style.save(figure, folder / f"{name}.{form}", title=plan.title)
                     for form in formats
                 ]
-                files.append(_write(folder / f"{name}.csv", table(rows)))
+                files.append(write_text(folder / f"{name}.csv", table(rows)))
                 told = {row.label for row in rows}
                 about = About(
                     [s for s in part if s.label in told], rows, scorer, few, f"{name}.csv"
@@ -274,8 +274,8 @@ def write_figures(
                 shown.append(Shown(name, form, wide, plan.caption(about)))
         if not shown:
             raise UserError("there is nothing to draw: the runs have no samples")
-        files.append(_write(folder / "captions.md", caption_files.markdown(shown, missing)))
-        files.append(_write(folder / "captions.tex", caption_files.latex(shown, missing)))
+        files.append(write_text(folder / "captions.md", caption_files.markdown(shown, missing)))
+        files.append(write_text(folder / "captions.tex", caption_files.latex(shown, missing)))
     return [out / file.name for file in files]
 
 
@@ -353,7 +353,8 @@ def table(rows: Sequence[Datum]) -> str:
     return out.getvalue()
 
 
-def _write(path: Path, text: str) -> Path:
+def write_text(path: Path, text: str) -> Path:
+    """Write a text whole or not at all; its folder is made. Raises UserError where that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text.encode())

@@ -7,7 +7,6 @@ from markupsafe import Markup
 
 from mmneedle import __version__
 from mmneedle.errors import UserError
-from mmneedle.files import unwritable, whole
 from mmneedle.reports import page
 from mmneedle.reports.glance import shades
 from mmneedle.reports.textual.content import content
@@ -37,13 +36,7 @@ def write_text_report(
     """
     out = Path(out)
     text = render(runs, threshold=threshold, datasets=datasets)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with whole(out) as partial:
-            partial.write_text(text, encoding="utf-8", newline="\n", errors="replace")
-    except OSError as error:
-        raise unwritable(out, error) from error
-    return out
+    return page.write(out, text)
 
 
 def render(
