@@ -7,6 +7,7 @@ Memory holds some 100 bytes a sample, never a text; `Outcomes.record` reads one 
 
 from collections.abc import Iterator
 from typing import Any, get_args
+from weakref import WeakKeyDictionary
 
 import msgspec
 import numpy as np
@@ -112,7 +113,22 @@ class Outcomes(msgspec.Struct, frozen=True):
 
 
 def outcomes(run: Run) -> dict[Setting, Outcomes]:
-    """Read a run once. Settings in the plan's order; those without any sample are left out."""
+    """A run's columns. Settings in the plan's order; those without any sample are left out.
+
+    The log is read again only where it has changed since: ranks, figures, findings and cases of
+    one report all ask for the same columns.
+    """
+    state = run.state()
+    known = _KNOWN.get(run)
+    if known is None or known[0] != state:
+        known = _KNOWN[run] = state, _read(run)
+    return dict(known[1])
+
+
+_KNOWN: "WeakKeyDictionary[Run, tuple[object, dict[Setting, Outcomes]]]" = WeakKeyDictionary()
+
+
+def _read(run: Run) -> dict[Setting, Outcomes]:
     tables = blank(run)
     for part, place, record in run.located():
         setting, number = parse_sample_id(record.sample)

@@ -544,6 +544,10 @@ class Run:
             raise UserError(f"{folder}: {_no_run(folder)}")
         return cls(header, [folder])
 
+    def state(self) -> tuple[tuple[int, ...] | None, ...]:
+        """Equal as long as no log has changed: identity, size and time of each; None: no log."""
+        return tuple(_state(folder / "responses.jsonl") for folder in self.folders)
+
     def records(self) -> Iterator[Record]:
         """Every finished attempt, in the order in which they finished (shard by shard)."""
         for folder in self.folders:
@@ -694,6 +698,14 @@ def _read_header(path: Path) -> RunHeader | None:
     if header.version != FORMAT:
         raise UserError(f"{path}: has format {header.version}, this mmneedle reads format {FORMAT}")
     return header
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:

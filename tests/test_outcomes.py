@@ -129,3 +129,24 @@ def test_a_log_that_changed_is_said_so(tmp_path):
     (Path(run.folder) / "responses.jsonl").write_bytes(b"{}\n")
     with pytest.raises(UserError, match="has changed"):
         table.record(run, 2)
+
+
+def test_a_log_is_read_once_and_again_when_it_has_changed(tmp_path, monkeypatch):
+    run = write_run(tmp_path / "run", some([0]), {TEN: 4})
+    read: list[int] = []
+    original = Run.located
+
+    def counting(self):
+        read.append(1)
+        return original(self)
+
+    monkeypatch.setattr(Run, "located", counting)
+    first, second = outcomes(run), outcomes(run)
+    assert len(read) == 1
+    first.pop(TEN)  # a caller's own dictionary
+    assert TEN in second and TEN in outcomes(run)
+    path = run.folder / "responses.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:2]))
+    assert (outcomes(run)[TEN].status > 0).sum() == 2
+    assert len(read) == 2
