@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.stats import binom, norm
@@ -65,6 +65,7 @@ def _every_way(values, place=None):
 
 
 @settings(deadline=None, max_examples=40)
+@example(869473)  # its own sum comes once in 2^14: noise must not lose a part of it
 @given(st.integers(0, 2**32 - 1))
 def test_many_different_sums_are_tested_a_hundredth_of_a_deviation_to_the_safe_side(seed):
     """14 units of 14 weights: too many sums to be listed, few enough to be listed here."""
@@ -72,7 +73,7 @@ def test_many_different_sums_are_tested_a_hundredth_of_a_deviation_to_the_safe_s
     values *= np.random.default_rng(seed + 1).choice([-1, 1], 14)
     found = sign_flip(np.sign(values), np.abs(values))
     nearer = abs(values.sum()) - 0.01 * np.sqrt((values**2).sum())
-    assert _every_way(values) - 1e-9 <= found <= _every_way(values, nearer) + 1e-9
+    assert _every_way(values) * (1 - 1e-6) <= found <= _every_way(values, nearer) + 1e-6
 
 
 @settings(deadline=None, max_examples=150)
@@ -95,8 +96,8 @@ def test_settings_of_any_sizes_are_tested_by_the_difference_that_is_shown(n, tim
     totals = np.repeat([1.0, -1.0, 1.0, -1.0], np.ravel([ahead, moved - ahead], "F"))
     found = sign_flip(totals, np.repeat(weights, moved))
     seen = abs((2 * ahead - moved) @ weights)
-    assert _two_settings(moved, weights, seen + 1e-12) - 1e-9 <= found
-    assert found <= _two_settings(moved, weights, seen - 0.01 * spread) + 1e-9
+    assert _two_settings(moved, weights, seen + 1e-12) * (1 - 1e-6) - 1e-12 <= found
+    assert found <= _two_settings(moved, weights, seen - 0.01 * spread) + 1e-6
     # Near the normal law's, as far as sums of so many units are.
     coarse = 2 * weights.max() / spread
     assert found <= 2 * norm.sf(seen / spread - coarse) + 1e-3

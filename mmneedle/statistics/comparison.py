@@ -27,7 +27,7 @@ _LISTED = 1 << 12
 """Sums of any numbers that it lists at most."""
 _BLUR = 1e-3
 """Standard deviation of the noise that makes all other sums' law smooth, over their own."""
-_MARGIN = 4
+_MARGIN = 5
 """As many deviations of the noise the sum that was seen is drawn to zero: ties stay in the tail."""
 _PERIOD = 16
 """Period of the Fourier series, in the sum's standard deviations."""
@@ -240,8 +240,8 @@ def sign_flip(totals: NDArray[np.float64], weights: NDArray[np.float64] | None =
       product of the units' cosines, by a Fourier transform;
     - else the same function, of the sum with a little normal noise (a thousandth of the sum's
       standard deviation), turned back at one place; the place is that of the sum that was seen,
-      less four deviations of the noise. So p errs to the safe side only, and by less than moving
-      the sum by a hundredth of its standard deviation would.
+      less five deviations of the noise. So p errs to the safe side, but for a millionth of it,
+      and by less than moving the sum by a hundredth of its standard deviation would.
 
     Smallest value: 1e-12.
 
