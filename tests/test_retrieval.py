@@ -178,7 +178,7 @@ TASKS = sorted(MAKERS)
 
 def text_set(folder: Path, task: str, samples: int = 3) -> TextDataSet:
     """A small data set of a task, of every default variant."""
-    from mmneedle.text_verbs import _settings
+    from mmneedle.verbs.text import _settings
 
     tokenizer = write_tokenizer(folder.parent / "tokenizer")
     maker = MAKERS[task]

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from mmneedle.printing import print_json
+from mmneedle.verbs.options import Json
+from mmneedle.verbs.printing import print_json
 
 Runs = Annotated[
     list[Path],
@@ -13,7 +14,6 @@ Runs = Annotated[
         help="Runs of a model: one that reads all, others that retrieve.", metavar="RUN..."
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def reader(runs: Runs, as_json: Json = False) -> None:

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from mmneedle import arguments
-from mmneedle.printing import print_json
+from mmneedle.verbs.options import Json, Quiet
+from mmneedle.verbs.printing import print_json
 
 
 def sweep(
@@ -23,8 +24,8 @@ def sweep(
     engine_arg: Annotated[
         list[str] | None, typer.Option(help="Of the engine, such as dtype=float32.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Ask a text data set with the model's window as it is and stretched (docs/local-models.md)."""
     from mmneedle import sweeping

@@ -1,4 +1,4 @@
-"""The verbs of statistics: compare, plan, convergence. `cli.py` adds them to the others."""
+"""The verbs of statistics: compare, plan, convergence."""
 
 import sys
 from pathlib import Path
@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mmneedle.errors import UserError
-from mmneedle.printing import print_json
+from mmneedle.verbs.options import Json, Runs
+from mmneedle.verbs.printing import print_json
 
-Runs = Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN...")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Scorer = Annotated[Literal["robust", "paper"], typer.Option(help="Who says what is right.")]
 Metric = Annotated[
     Literal["exact", "index", "existence", "sensitivity", "specificity"],

@@ -1,17 +1,13 @@
-"""The verbs of leaderboards: leaderboard, submit pack, submit check. `cli.py` adds them."""
+"""The verbs of leaderboards: leaderboard, submit pack, submit check."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from mmneedle.errors import UserError
-from mmneedle.printing import print_json
-
-if TYPE_CHECKING:
-    from mmneedle.runlog import Run
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+from mmneedle.verbs.options import Json, open_runs_and_submissions
+from mmneedle.verbs.printing import print_json
 
 
 def leaderboard(
@@ -46,7 +42,7 @@ def leaderboard(
     from mmneedle.reports.leaderboard import leaderboard as make_leaderboard
 
     choice = Choice.read(settings, needles, scorer, models, sort)
-    opened = [] if published and not runs else _open(runs)
+    opened = [] if published and not runs else open_runs_and_submissions(runs)
     board = make_leaderboard(
         opened, scorer or "robust", published=published, choice=choice, ranked=True
     )
@@ -129,14 +125,3 @@ def add(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
     app.command()(leaderboard)
     app.add_typer(submit)
-
-
-def _open(paths: list[Path] | None) -> "list[Run]":
-    """Open run folders and submissions, runs first."""
-    from mmneedle.runlog import open_runs
-    from mmneedle.submissions.opened import open_submission
-
-    if not paths:
-        raise UserError("name at least one run folder, such as runs/NAME")
-    files = [path for path in paths if path.is_file()]
-    return [*open_runs([path for path in paths if path not in files]), *map(open_submission, files)]

@@ -1,4 +1,4 @@
-"""The verb of the viewer. `cli.py` adds it."""
+"""The verb of the viewer."""
 
 from pathlib import Path
 from typing import Annotated

@@ -9,7 +9,8 @@ import typer
 
 from mmneedle import arguments
 from mmneedle.errors import UserError
-from mmneedle.printing import print_json
+from mmneedle.verbs.options import Json
+from mmneedle.verbs.printing import print_json
 
 if TYPE_CHECKING:
     from mmneedle.retrieval.asked import Asked
@@ -323,7 +324,7 @@ def effective(
     base: Annotated[
         float | None, typer.Option(help="The model's score at short lengths.", min=0, max=100)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say up to which length each model holds a score (docs/text-tasks.md)."""
     from mmneedle.runlog import open_runs

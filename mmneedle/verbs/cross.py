@@ -1,14 +1,12 @@
-"""The verbs of text beside images: twins, text-report. `cli.py` adds them to the others."""
+"""The verbs of text beside images: twins, text-report."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from mmneedle import figure_verbs
-from mmneedle.printing import print_json
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+from mmneedle.verbs.options import Columns, Formats, Json, Width, read_formats
+from mmneedle.verbs.printing import print_json
 
 
 def twins(
@@ -59,9 +57,9 @@ def text_report(
     figures: Annotated[
         Path | None, typer.Option(help="Write figures for papers to this folder too.")
     ] = None,
-    columns: figure_verbs.Columns = 2,
-    width: figure_verbs.Width = None,
-    formats: figure_verbs.Formats = "pdf,png",
+    columns: Columns = 2,
+    width: Width = None,
+    formats: Formats = "pdf,png",
 ) -> None:
     """Write one page: scores by length and depth, texts and images on one axis of tokens."""
     from mmneedle.reports.textual.write import write_text_report
@@ -72,7 +70,7 @@ def text_report(
     if figures is not None:
         from mmneedle.reports.figures.texts import write_text_figures
 
-        chosen = figure_verbs.read_formats(formats)
+        chosen = read_formats(formats)
         files = write_text_figures(
             opened, figures, threshold=share, columns=columns, width=width, formats=chosen
         )

@@ -8,7 +8,8 @@ import typer
 
 from mmneedle import arguments
 from mmneedle.errors import UserError
-from mmneedle.printing import print_json
+from mmneedle.verbs.options import Json, Quiet
+from mmneedle.verbs.printing import print_json
 
 if TYPE_CHECKING:
     from mmneedle.runner import RunSummary
@@ -41,8 +42,8 @@ def passkey(
     timeout: Annotated[float | None, typer.Option(help="As run has it.", min=0.1)] = None,
     attempts: Annotated[int, typer.Option(help="As run has it.", min=1)] = 6,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="As run has it.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find the longest text in which a model finds a pass key, by binary search."""
     from mmneedle.texts import search
