@@ -182,8 +182,6 @@ def test_names_do_nothing_to_a_terminal_or_a_spreadsheet(tmp_path):
     for shown in texts:
         assert "=x/[U+001B][2J[U+202E]evil" in shown
         assert not any(hidden(char) for char in shown)
-    out = io.StringIO()
-    settling.write_csv(found, out)
-    for table in (out.getvalue(), leaderboard(runs).render("csv")):
+    for table in (settling.csv(found), leaderboard(runs).render("csv")):
         read = list(csv.DictReader(io.StringIO(table)))
         assert {row["model"] for row in read} >= {"'" + HOSTILE, "y/plain"}

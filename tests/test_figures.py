@@ -31,7 +31,6 @@ from mmneedle.errors import UserError
 from mmneedle.outcomes import outcomes
 from mmneedle.reports import figures
 from mmneedle.reports.figures import layout, measures, style
-from mmneedle.reports.figures.caption_files import tex
 from mmneedle.runlog import Run, Stop
 from mmneedle.scoring import score_run
 from mmneedle.statistics import wilson
@@ -765,14 +764,6 @@ def test_names_break_at_signs_and_never_within_a_number():
     )
     for width in np.linspace(0.75, 1.3, 40):
         assert not re.search(r"[\d.]\n[\d.]", style.wrapped(name, float(width), 2))
-
-
-@given(st.text(max_size=60))
-def test_tex_is_balanced_and_on_one_line(words):
-    made = tex(words)
-    bare = re.sub(r"\\[\\{}$&#%_]", "", made)
-    assert bare.count("{") == bare.count("}")
-    assert not re.search(r"[$&#%_^~]", bare) and "\n" not in made
 
 
 def test_text_is_as_wide_as_it_is_measured():

@@ -29,8 +29,8 @@ from mmneedle.comparing import compare_runs
 from mmneedle.data.shapes import ShapesSource
 from mmneedle.reports.blocks import blocks
 from mmneedle.reports.choice import Choice
-from mmneedle.reports.latex import escape
 from mmneedle.reports.leaderboard import Leaderboard, leaderboard
+from mmneedle.reports.tex import escape
 from mmneedle.runlog import Run
 from mmneedle.stitching.dataset import build as build_dataset
 from mmneedle.stitching.samples import Rules
@@ -416,7 +416,7 @@ def test_no_word_is_a_command_in_latex(words: str) -> None:
     for known in (
         r"\textbackslash{}", r"\textasciitilde{}", r"\textasciicircum{}", r"\textless{}",
         r"\textgreater{}", r"\textbar{}", r"$\dagger$", r"$\ddagger$", r"\S{}", r"\P{}", r"$-$",
-        r"$\times$",
+        r"$\times$", r"$\pm$", r"\dots{}",
         r"{\char34}", r"\{", r"\}", r"\$", r"\&", r"\#", r"\%", r"\_", "{}",
     ):  # fmt: skip
         tex = tex.replace(known, "")

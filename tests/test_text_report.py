@@ -4,6 +4,8 @@ import csv
 import html
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -353,7 +355,7 @@ def test_figures_for_papers_have_their_data_and_captions(mmneedle: Shell, tmp_pa
         return setting.depth not in MIDDLE
 
     one = niah(tmp_path / "one", lost, count=6, model="test/one")
-    other = niah(tmp_path / "other", lambda s, i: True, model="test/$other_")
+    other = niah(tmp_path / "other", lambda s, i: True, model="=test/$other_")
     out = tmp_path / "figures"
     said = mmneedle.ok(
         "text-report", one.folder, other.folder, "--out", tmp_path / "page.html",
@@ -371,6 +373,7 @@ def test_figures_for_papers_have_their_data_and_captions(mmneedle: Shell, tmp_pa
     with (out / "text-map-niah.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * len(LENGTHS) * len(DEPTHS)
+    assert {row["model"] for row in rows} == {"test/one", "'=test/$other_"}, "no formula"
     cells = {(cell.length, cell.depth): cell for cell in maps.cells(read([one]).series[0])}
     for row in rows[: len(cells)]:
         cell = cells[int(row["length"]), round(1000 * float(row["depth"]))]
@@ -380,6 +383,24 @@ def test_figures_for_papers_have_their_data_and_captions(mmneedle: Shell, tmp_pa
     assert "\\$other\\_" in (out / "captions.tex").read_text()
     refused = mmneedle.refused("text-report", one.folder, "--figures", out, "--formats", "gif")
     assert "no figure format 'gif'" in refused
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex; tests of words in LaTeX run")
+def test_captions_compile_in_a_paper(mmneedle: Shell, tmp_path: Path) -> None:
+    name = 'm/\\end{figure} & % $ # _ ~ ^ { } "±…" 中 é'
+    run = niah(tmp_path / "run", lambda s, i: i % 2 == 0, model=name)
+    out = tmp_path / "figures"
+    mmneedle.ok(
+        "text-report", run.folder, "--out", tmp_path / "page.html",
+        "--figures", out, "--formats", "pdf",
+    )  # fmt: skip
+    (out / "paper.tex").write_text(
+        "\\documentclass[twocolumn]{article}\\usepackage{graphicx}\\begin{document}\n"
+        "\\input{captions}\n\\end{document}\n"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(command, cwd=out, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 # --------------------------------------------------------------------------- bad input

@@ -1,7 +1,5 @@
 """Many runs in one place: tables for a reader, long rows for a script."""
 
-import csv
-import io
 from collections.abc import Sequence
 
 import msgspec
@@ -15,8 +13,9 @@ from mmneedle.reports.copies import once
 from mmneedle.reports.entries import Entry, published_entries, run_entries, run_names
 from mmneedle.reports.markdown import markdown_table
 from mmneedle.reports.ranked import with_ranks
+from mmneedle.reports.rows_csv import csv_text
 from mmneedle.reports.standings import Sort, Table, arrange, chance_note, labels
-from mmneedle.reports.words import csv_cell, escape, many, short
+from mmneedle.reports.words import escape, many, short
 from mmneedle.runlog import Run
 
 FORMATS = ("md", "csv", "json", "latex", "html")
@@ -61,14 +60,8 @@ class Leaderboard(msgspec.Struct, frozen=True):
         return msgspec.json.format(text, indent=1).decode() + "\n"
 
     def csv(self) -> str:
-        """The same rows as CSV (RFC 4180 with LF), an empty field for null."""
-        out = io.StringIO()
-        names = list(self.entries[0].flat()) if self.entries else []
-        writer = csv.DictWriter(out, names, lineterminator="\n")
-        writer.writeheader()
-        for entry in self.entries:
-            writer.writerow({key: csv_cell(value) for key, value in entry.flat().items()})
-        return out.getvalue()
+        """The same rows as CSV."""
+        return csv_text([entry.flat() for entry in self.entries])
 
     def tables(self) -> list[Table]:
         """Rows that can be compared, table by table, best first.

@@ -1,15 +1,15 @@
 """Convergence curves as text, JSON and CSV (docs/statistics.md)."""
 
-import csv
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 from mmneedle.comparing import Measure
 from mmneedle.curves import Settling, curves
 from mmneedle.outcomes import outcomes
 from mmneedle.reports.entries import run_names
-from mmneedle.reports.words import csv_cell, label, many, named, percent
+from mmneedle.reports.rows_csv import csv_text
+from mmneedle.reports.words import label, many, named, percent
 from mmneedle.runlog import Run
 from mmneedle.scoring import Scorer
 
@@ -37,12 +37,9 @@ def rows(found: Found) -> Iterator[dict[str, Any]]:
             yield dict(zip(NAMES, (*values, None if math.isnan(stderr) else stderr), strict=True))
 
 
-def write_csv(found: Found, file: TextIO) -> None:
-    """The same as CSV with a header line (RFC 4180)."""
-    table = csv.DictWriter(file, NAMES)
-    table.writeheader()
-    for row in rows(found):
-        table.writerow({key: csv_cell(value) for key, value in row.items()})
+def csv(found: Found) -> str:
+    """The same as CSV."""
+    return csv_text(list(rows(found)), NAMES)
 
 
 def steps(count: int) -> list[int]:

@@ -77,16 +77,6 @@ def named(text: str) -> str:
     return visible(" ".join(text.split()))
 
 
-def csv_cell(value: object) -> object:
-    """A CSV field that no spreadsheet takes for a formula: text gets an apostrophe before = + - @.
-
-    Numbers stay as they are (OWASP, "CSV Injection").
-    """
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return f"'{value}"
-    return value
-
-
 def visible(text: str) -> str:
     """Text with control and direction characters spelled out, such as [U+202E]."""
     return "".join(f"[U+{ord(c):04X}]" if hidden(c) else c for c in text)

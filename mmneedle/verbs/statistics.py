@@ -1,6 +1,5 @@
 """The verbs of statistics: compare, plan, convergence."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -120,7 +119,7 @@ def convergence(
     if as_json:
         print_json(list(settling.rows(found)))
     elif as_csv:
-        settling.write_csv(found, sys.stdout)
+        print(settling.csv(found), end="")
     else:
         print(settling.text(found, metric, scorer))
 

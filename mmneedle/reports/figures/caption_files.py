@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mmneedle.reports.figures import style
+from mmneedle.reports import tex
 from mmneedle.reports.figures.sentences import Caption
 from mmneedle.reports.words import escape
 
@@ -43,39 +43,10 @@ def latex(shown: Sequence[Shown], missing: Sequence[tuple[str, str]]) -> str:
         size = "\\textwidth" if one.wide else "\\columnwidth"
         parts.append(
             f"\\begin{{{kind}}}\n  \\centering\n"
-            f"  \\includegraphics[width={size},alt={{{tex(one.caption.alt)}}}]"
+            f"  \\includegraphics[width={size},alt={{{tex.escape(one.caption.alt)}}}]"
             f"{{{one.file}.{one.form}}}\n"
-            f"  \\caption{{{tex(one.caption.text)}}}\n  \\label{{fig:{one.file}}}\n"
+            f"  \\caption{{{tex.escape(one.caption.text)}}}\n  \\label{{fig:{one.file}}}\n"
             f"\\end{{{kind}}}\n"
         )
-    parts += [f"% Not drawn: {what}: {tex(why)}\n" for what, why in missing]
+    parts += [f"% Not drawn: {what}: {tex.escape(why)}\n" for what, why in missing]
     return "\n".join(parts)
-
-
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "−": r"\ensuremath{-}",
-    "±": r"\ensuremath{\pm}",
-    "×": r"\ensuremath{\times}",
-    "†": r"\textdagger{}",
-    "–": "--",
-    "“": "``",
-    "”": "''",
-    "…": r"\dots{}",
-}
-
-
-def tex(text: str) -> str:
-    """Text as LaTeX shows it, whatever it holds, on one line."""
-    return "".join(_TEX.get(char, char) for char in style.shown(text))

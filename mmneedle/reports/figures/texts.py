@@ -3,8 +3,6 @@
 They show what the page on texts shows (`reports.textual`), from the same numbers.
 """
 
-import csv
-import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +25,7 @@ from mmneedle.reports.figures.measures import Share
 from mmneedle.reports.figures.sentences import Caption
 from mmneedle.reports.figures.write import check, write_text
 from mmneedle.reports.linechart import tokens_scale
+from mmneedle.reports.rows_csv import csv_text
 from mmneedle.reports.textual import depth as depths
 from mmneedle.reports.textual import maps
 from mmneedle.reports.textual.maps import Cell, depth_name
@@ -91,7 +90,7 @@ def write_text_figures(
                 files.append(
                     style.save(made.figure, folder / f"{made.name}.{form}", title=made.name)
                 )
-            files.append(write_text(folder / f"{made.name}.csv", _table(made.rows)))
+            files.append(write_text(folder / f"{made.name}.csv", csv_text(made.rows)))
             form = formats[0] if "pdf" not in formats else "pdf"
             wide = inches > (style.COLUMNS[1] + style.COLUMNS[2]) / 2
             shown.append(Shown(made.name, form, wide, made.caption))
@@ -365,15 +364,3 @@ def _short(length: int) -> str:
         if length % size == 0:
             return f"{length // size}k"
     return f"{length:,}"
-
-
-# --------------------------------------------------------------------------- files
-
-
-def _table(rows: Rows) -> str:
-    """RFC 4180 with LF; an empty field for what is not defined."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()

@@ -1,7 +1,5 @@
 """All figures of some runs into a folder, each with its data, its caption and its alternative."""
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -37,7 +35,7 @@ from mmneedle.reports.figures.maps import accuracy_map, columns_that_fit, map_he
 from mmneedle.reports.figures.measures import Datum
 from mmneedle.reports.figures.sentences import About, Caption
 from mmneedle.reports.figures.subjects import Source, Subject, settings_of, subjects
-from mmneedle.reports.words import csv_cell
+from mmneedle.reports.rows_csv import csv_text
 from mmneedle.scoring import Scorer
 from mmneedle.types import Setting
 
@@ -264,7 +262,8 @@ def write_figures(
                     style.save(figure, folder / f"{name}.{form}", title=plan.title)
                     for form in formats
                 ]
-                files.append(write_text(folder / f"{name}.csv", table(rows)))
+                flat = [row.flat() for row in rows]
+                files.append(write_text(folder / f"{name}.csv", csv_text(flat)))
                 told = {row.label for row in rows}
                 about = About(
                     [s for s in part if s.label in told], rows, scorer, few, f"{name}.csv"
@@ -339,18 +338,6 @@ def _narrow(chosen: Chosen, settings: Sequence[Setting]) -> list[Subject]:
         if tables or printed:
             kept.append(msgspec.structs.replace(subject, tables=tables, printed=printed))
     return kept
-
-
-def table(rows: Sequence[Datum]) -> str:
-    """Marks as CSV (RFC 4180 with LF), an empty field for what is not defined."""
-    out = io.StringIO()
-    flat = [row.flat() for row in rows]
-    names = list(dict.fromkeys(key for line in flat for key in line))
-    writer = csv.DictWriter(out, names, lineterminator="\n")
-    writer.writeheader()
-    for line in flat:
-        writer.writerow({key: csv_cell(value) for key, value in line.items()})
-    return out.getvalue()
 
 
 def write_text(path: Path, text: str) -> Path:
