@@ -241,17 +241,18 @@ def test_pieces_tokens_are_those_of_the_text(pieces: list[str]) -> None:
 @given(room=st.integers(1, 6000), seed=st.integers(0, 99))
 def test_words_have_room(room: int, seed: int) -> None:
     vocabulary = Vocabulary(Approximate())
-    words = vocabulary.drawn(Draw(seed), 6000)
+    words = vocabulary.drawn(Draw(seed), 6000, 6000)
     listed = numbered_list(vocabulary, words, (6, 1), room, Draw(seed))
     coded = coded_text(vocabulary, words, 6000, room, Draw(seed))
     for made, least in ((listed, 70), (coded, 105)):
-        assert sum(made.counts.values()) >= least
+        assert sum(made.counts().values()) >= least
         if room > 700:  # that of the shortest
             assert (
                 abs(Approximate().count(made.text) - room) <= 0.02 * room + 8
             )  # `fitted` mends it
-    assert list(coded.counts.values()) == sorted(coded.counts.values(), reverse=True)
-    top = list(coded.counts.values())[:5]
+    times = list(coded.counts().values())
+    assert times == sorted(times, reverse=True)
+    top = times[:5]
     assert len(set(top[1:])) == len(top[1:])
 
 

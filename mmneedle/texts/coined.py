@@ -11,6 +11,8 @@ from mmneedle.texts.tokens import Tokens
 _SYLLABLES = [consonant + vowel for consonant in "bdklmnprstvz" for vowel in "aeiou"]
 WORDS = len(_SYLLABLES) ** 3
 """216,000."""
+LETTERS = 6
+"""Of each word."""
 _STEP = 77_777
 """Has no divisor in common with WORDS: stepping by it meets every word once."""
 _REPEATS = 16
@@ -28,14 +30,17 @@ def coined(count: int) -> tuple[str, ...]:
 
 @cache
 def _first(count: int) -> tuple[str, ...]:
+    text = letters(count).tobytes().decode("ascii")
+    return tuple(text[at : at + LETTERS] for at in range(0, len(text), LETTERS))
+
+
+def letters(count: int) -> NDArray[np.uint8]:
+    """The first `count` words, a row of letters (ASCII) each; shape (count, LETTERS)."""
+    at = np.arange(count, dtype=np.int64) * _STEP % WORDS
     base = len(_SYLLABLES)
-    words = []
-    for number in range(count):
-        at = number * _STEP % WORDS
-        rest, last = divmod(at, base)
-        first, middle = divmod(rest, base)
-        words.append(_SYLLABLES[first] + _SYLLABLES[middle] + _SYLLABLES[last])
-    return tuple(words)
+    syllables = np.frombuffer("".join(_SYLLABLES).encode("ascii"), np.uint8).reshape(base, 2)
+    places = np.column_stack([at // base**2, at // base % base, at % base])
+    return syllables[places].reshape(count, LETTERS)
 
 
 def piece_tokens(tokens: Tokens, pieces: Sequence[str]) -> NDArray[np.int64]:

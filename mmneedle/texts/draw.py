@@ -41,8 +41,7 @@ class Draw:
 
     def order(self, n: int) -> NDArray[np.int64]:
         """The numbers 0 to n-1 in random order: fast for many."""
-        raw = np.random.Philox(key=self._word()).random_raw(n)  # the same in every NumPy
-        return np.argsort(raw, kind="stable").astype(np.int64)
+        return ascending(np.random.Philox(key=self._word()).random_raw(n))  # as in every NumPy
 
     def digits(self, n: int) -> str:
         """A number of n digits, the first one not 0."""
@@ -58,3 +57,21 @@ class Draw:
             self._blocks += 1
             self._words = [int.from_bytes(block[at : at + 8], "big") for at in (24, 16, 8, 0)]
         return self._words.pop()
+
+
+def ascending(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The places of keys in ascending order, the first first where two are equal; shape (n,).
+
+    As `np.argsort(keys, kind="stable")` has it, but faster for random keys: a radix sort by their
+    16 highest bits all but orders them, and their places ride along in the lowest bits, which
+    tell no keys apart unless all others are equal.
+    """
+    bits = np.uint64(max(1, (len(keys) - 1).bit_length()))
+    packed = (keys >> bits << bits) | np.arange(len(keys), dtype=np.uint64)
+    packed = packed[np.argsort((keys >> np.uint64(48)).astype(np.uint16), kind="stable")]
+    packed.sort(kind="stable")  # of what is nearly in order: quick
+    high = packed >> bits
+    if (high[1:] == high[:-1]).any():
+        return np.argsort(keys, kind="stable").astype(np.int64)
+    packed &= (np.uint64(1) << bits) - np.uint64(1)
+    return packed.astype(np.int64)

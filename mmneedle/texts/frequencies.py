@@ -8,13 +8,12 @@ ours are coined, so that there are enough of them at any length.
 
 import math
 from functools import cache
-from operator import add
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmneedle.texts.coined import coined, piece_tokens, tokens_each
+from mmneedle.texts.coined import LETTERS, coined, letters, piece_tokens, tokens_each
 from mmneedle.texts.draw import Draw
 from mmneedle.texts.making import Built, Plan
 from mmneedle.texts.tokens import Tokens
@@ -27,8 +26,8 @@ FEWEST = 120
 """Words of a coded text at least: the first ranks' counts then differ."""
 _EACH = 16
 """Words of the first ranks whose tokens are counted one by one."""
-_MOST = 1 << 17
-"""Words a list is drawn from at most."""
+_LEAST, _MOST = 1 << 12, 1 << 17
+"""Words a list is drawn from at least, and at most."""
 
 
 class Words(NamedTuple):
@@ -37,8 +36,14 @@ class Words(NamedTuple):
     text: str
     tokens: int
     """As computed from those of its words."""
-    counts: dict[str, int]
-    """How often each word stands there, the most frequent first."""
+    words: NDArray[np.int64]
+    """Which words stand there, by their numbers; -1: dots."""
+    times: NDArray[np.int64]
+    """How often each does, the most frequent first; shape (words,)."""
+
+    def counts(self, first: int | None = None) -> dict[str, int]:
+        """How often each word stands there; of the `first` ones where not of all."""
+        return dict(zip(spelled(self.words[:first]), self.times[:first].tolist(), strict=True))
 
 
 class Vocabulary:
@@ -50,12 +55,12 @@ class Vocabulary:
         self._sizes: NDArray[np.int64] = np.zeros(0, np.int64)
         self._numbers: NDArray[np.int64] = np.zeros(0, np.int64)
 
-    def drawn(self, draw: Draw, length: int) -> NDArray[np.int64]:
-        """Different words, enough for a list of `length` tokens; the same for each draw."""
-        count = min(_MOST, max(1 << 12, 1 << (length // 4).bit_length()))
+    def drawn(self, draw: Draw, length: int, most: int) -> NDArray[np.int64]:
+        """The first `most` of different words, enough for a list of `length` tokens."""
+        count = min(_MOST, max(_LEAST, 1 << (length // 4).bit_length()))
         # Any odd step meets each of 2**k numbers once: no need to shuffle them all.
         start, step = draw.below(count), 2 * draw.below(count // 2) + 1
-        return (start + step * np.arange(count, dtype=np.int64)) % count
+        return (start + step * np.arange(min(most, count), dtype=np.int64)) & (count - 1)
 
     def sizes(self, words: NDArray[np.int64]) -> NDArray[np.int64]:
         """The tokens of each word with a space before it."""
@@ -88,7 +93,8 @@ class Vocabulary:
 
 def common_words(vocabulary: Vocabulary, draw: Draw, length: int) -> Plan:
     """A numbered list, an example before it, and the question for its ten common words."""
-    words = vocabulary.drawn(draw, length)
+    often = (30, 3) if length >= 4096 else (6, 1)
+    words = vocabulary.drawn(draw, length, max(_LEAST, 3 * COMMON + length // (2 * often[1])))
     shown, words = words[: 2 * COMMON], words[2 * COMMON :]
     seed = draw.digits(18)
     question = (
@@ -101,13 +107,12 @@ def common_words(vocabulary: Vocabulary, draw: Draw, length: int) -> Plan:
         f"{example.text}\n{question}\nAnswer: {', '.join(spelled(shown[:COMMON]))}\n\n"
         "Now the list.\n\n"
     )
-    often = (30, 3) if length >= 4096 else (6, 1)
 
     def build(room: int) -> Built:
         made = numbered_list(vocabulary, words, often, room, Draw(seed, room))
         details = {
             "haystack": [len(before), len(before) + len(made.text)],
-            "counts": dict(list(made.counts.items())[: COMMON + 1]),
+            "counts": made.counts(COMMON + 1),
         }
         return f"{before}{made.text}\n\n{question}", made.tokens, details
 
@@ -117,7 +122,7 @@ def common_words(vocabulary: Vocabulary, draw: Draw, length: int) -> Plan:
 
 def frequent_words(vocabulary: Vocabulary, draw: Draw, length: int) -> Plan:
     """A text in code, and the question for the three words that stand there most often."""
-    words = vocabulary.drawn(draw, length)
+    words = vocabulary.drawn(draw, length, _ranks(length))
     seed = draw.digits(18)
     before = "Below is a text in code. Watch how often each of its words stands there.\n\n"
     question = (
@@ -129,7 +134,7 @@ def frequent_words(vocabulary: Vocabulary, draw: Draw, length: int) -> Plan:
         made = coded_text(vocabulary, words, length, room, Draw(seed, room))
         details = {
             "haystack": [len(before), len(before) + len(made.text)],
-            "counts": dict(list(made.counts.items())[: FREQUENT + 2]),
+            "counts": made.counts(FREQUENT + 2),
         }
         return f"{before}{made.text}\n\n{question}", made.tokens, details
 
@@ -137,10 +142,15 @@ def frequent_words(vocabulary: Vocabulary, draw: Draw, length: int) -> Plan:
     return Plan([before, question], build, expected, "The words are")
 
 
+def _ranks(length: int) -> int:
+    """Words of a coded text: a fiftieth of its tokens, as published."""
+    return max(20, length // 50)
+
+
 def spelled(words: NDArray[np.int64]) -> list[str]:
-    """Words by their numbers."""
-    known = coined(int(words.max()) + 1)
-    return [known[at] for at in words.tolist()]
+    """Words by their numbers; dots for -1."""
+    rows = _rows(words)
+    return rows.tobytes().translate(None, b"\0").decode("ascii").split()
 
 
 def numbered_list(
@@ -180,12 +190,12 @@ def coded_text(
 
     Args:
         vocabulary: whose words they are.
-        words: by rank from 2; a fiftieth of `length` are taken, as published.
+        words: by rank from 2.
         length: of the whole prompt in tokens.
         room: for the text, in tokens; FEWEST words are made even where they are more.
         draw: decides the order.
     """
-    words = words[: max(20, length // 50)]
+    words = words[: _ranks(length)]
     shares = np.arange(1, len(words) + 2, dtype=np.float64) ** -2 / (math.pi**2 / 6)
     sizes = np.array([vocabulary.dots(), *vocabulary.each(words[:_EACH])])
     sizes = np.concatenate([sizes, vocabulary.sizes(words[_EACH:])])
@@ -210,9 +220,24 @@ def coded_text(
 
 
 @cache
-def _numbers(count: int) -> list[str]:
-    """How the first items of a numbered list begin."""
-    return [f"{number}. " for number in range(1, count + 1)]
+def _numbers(count: int) -> NDArray[np.uint8]:
+    """How the first items of a numbered list begin, a row each, zeros after it."""
+    begin = np.array([f"{number}. ".encode("ascii") for number in range(1, count + 1)])
+    return begin.view(np.uint8).reshape(count, -1)
+
+
+@cache
+def _letters(count: int) -> NDArray[np.uint8]:
+    """The first words with a space after each, a row each; DOTS in the last row, zeros after it."""
+    made = np.full((count + 1, LETTERS + 1), ord(" "), np.uint8)
+    made[:-1, :-1] = letters(count)
+    made[-1] = np.frombuffer(f"{DOTS} ".encode("ascii").ljust(LETTERS + 1, b"\0"), np.uint8)
+    return made
+
+
+def _rows(words: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Words by their numbers, a space after each; shape (words, LETTERS + 1)."""
+    return _letters(1 << int(words.max()).bit_length()).take(words, 0)
 
 
 def _written(
@@ -223,10 +248,14 @@ def _written(
     *,
     numbered: bool,
 ) -> Words:
-    known = coined(int(words.max()) + 1)
-    names = [DOTS if at < 0 else known[at] for at in words.tolist()]
-    every = np.repeat(np.array(names, object), counts)
-    shown = every[draw.order(len(every))].tolist()
+    """The words in random order, each as often as its count says.
+
+    Tens of thousands of short pieces are put together as rows of bytes of one width: what a row
+    has too much is zeros, which go at the end.
+    """
+    every = np.repeat(words, counts)[draw.order(int(counts.sum()))]
+    rows = _rows(every)
     if numbered:
-        shown = list(map(add, _numbers(1 << len(shown).bit_length()), shown))
-    return Words(" ".join(shown), round(tokens), dict(zip(names, counts.tolist(), strict=True)))
+        rows = np.hstack([_numbers(1 << len(rows).bit_length())[: len(rows)], rows])
+    text = rows.tobytes().translate(None, b"\0")[:-1].decode("ascii")
+    return Words(text, round(tokens), words, counts)
