@@ -46,15 +46,15 @@ def test_a_retriever_that_misses_loses(mmneedle: Shell) -> None:
         assert (one["n"], one["only_long"], one["only_retrieve"]) == (count // 2, missed, 0)
         assert one["difference"] == pytest.approx(missed / one["n"])
         assert one["p"] == pytest.approx(mcnemar_exact(missed, 0))
-        assert (one["recall"]["hits"], one["recall"]["of"]) == (read, count // 2)
+        assert (one["recall"]["hits"], one["recall"]["n"]) == (read, count // 2)
         assert (one["right_where_read"]["hits"], one["right_where_missed"]["hits"]) == (read, 0)
         assert one["share"] == pytest.approx(1 / setting.cells)
         assert one["tokens"] is None
         no = levels[setting.name, "specificity"]
-        assert (no["difference"], no["recall"]["of"], no["verdict"]) == (0, 0, "unclear")
+        assert (no["difference"], no["recall"]["n"], no["verdict"]) == (0, 0, "unclear")
     large = levels["n1-g8x8-k1", "exact"]
     assert large["verdict"] == "long"
-    recall = 100 * large["recall"]["value"]
+    recall = 100 * large["recall"]["share"]
     assert large["sentence"].startswith("(1,8): reading everything wins: 100.0 % against ")
     assert f"({recall:.1f} %)" in large["sentence"]
     assert "1.6 % of the haystack was sent." in large["sentence"]
@@ -100,7 +100,7 @@ def test_a_model_that_is_lost_in_long_texts_wins_by_retrieving(
     for length, one in lengths.items():
         assert one["n"] == (72 if length == 0 else 36)
         assert one["clusters"] == 12  # samples of a number share their text at all depths
-        assert one["recall"]["value"] == one["right_where_read"]["value"] == 1
+        assert one["recall"]["share"] == one["right_where_read"]["share"] == 1
         tokens = one["tokens"]
         saved = 100 * (1 - tokens["retrieve"] / tokens["long"])
         assert f"it took {saved:.1f} % fewer input tokens" in one["sentence"]
@@ -155,7 +155,7 @@ def test_needles_of_several_and_shared_haystacks(mmneedle: Shell) -> None:
     )
     assert exact.result == difference(stratum)
     assert exact.result.clusters == 8
-    assert exact.recall.of == 2 * int(positive.sum())
+    assert exact.recall.n == 2 * int(positive.sum())
     assert mmneedle.refused("reader", "long", "other").startswith(
         "mmneedle: other: no run given reads everything for it"
     )

@@ -51,9 +51,9 @@ def test_shares_and_intervals_are_those_of_the_score_table(tmp_path_factory, cho
             for metric in ("existence", "index", "exact"):
                 rate = figures.rate(tables[row.setting], row.scorer, metric, positive)
                 assert rate.value == getattr(row, metric)
-                if rate.of:
+                if rate.n:
                     assert rate.interval == pytest.approx(row.interval[metric])
-                    assert rate.of == row.answered
+                    assert rate.n == row.answered
         for table in tables.values():
             counts = figures.outcome_counts(table)
             assert sum(counts.values()) == len(table)

@@ -8,7 +8,7 @@ import msgspec
 from mmneedle.comparing import ALPHA
 from mmneedle.reports.versus import aligned, probability
 from mmneedle.reports.words import label, many, percent, points, visible
-from mmneedle.retrieval.contrast import Contrast, Judged, Level, Part, Verdict
+from mmneedle.retrieval.contrast import Contrast, Judged, Level, Verdict
 from mmneedle.tasks.text import MAKERS, maker_class
 from mmneedle.types import Setting
 
@@ -92,18 +92,14 @@ def _json(judged: Judged) -> dict[str, Any]:
         "p_holm": judged.p,
         "test": result.test,
         "unanswered": level.unanswered,
-        "recall": _part_json(level.recall),
-        "right_where_read": _part_json(level.right_read),
-        "right_where_missed": _part_json(level.right_missed),
+        "recall": level.recall.json(),
+        "right_where_read": level.right_read.json(),
+        "right_where_missed": level.right_missed.json(),
         "share": level.share,
         "tokens": level.tokens and {"long": level.tokens[0], "retrieve": level.tokens[1]},
         "verdict": judged.verdict,
         "sentence": sentence(judged),
     }
-
-
-def _part_json(part: Part) -> dict[str, Any]:
-    return {"hits": part.hits, "of": part.of, "value": part.value, "interval": part.interval}
 
 
 def _row(judged: Judged) -> tuple[str, ...]:
@@ -119,7 +115,7 @@ def _row(judged: Judged) -> tuple[str, ...]:
         points(result.difference),
         f"({points(result.interval[0])} to {points(result.interval[1])})",
         probability(judged.p),
-        percent(level.recall.value) if level.recall.of else "-",
+        percent(level.recall.value) if level.recall.n else "-",
         "-" if _sent(level) is None else percent(_sent(level)),
     )
 
@@ -184,14 +180,14 @@ def _retrieval(level: Level) -> Iterator[str]:
     recall = level.recall
     if level.measure == "specificity":
         return
-    if not recall.of:
+    if not recall.n:
         yield "which units hold the answer is not defined"
         return
     yield (
-        f"what is asked for was retrieved {recall.hits} of {recall.of} times "
+        f"what is asked for was retrieved {recall.hits} of {recall.n} times "
         f"({percent(recall.value)} %)"
     )
-    if level.right_missed.of and level.right_read.of:
+    if level.right_missed.n and level.right_read.n:
         yield (
             f"right {percent(level.right_read.value)} % where it was, "
             f"{percent(level.right_missed.value)} % where it was not"

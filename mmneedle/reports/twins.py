@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import msgspec
-
 from mmneedle.comparing import ALPHA
 from mmneedle.reports.versus import aligned, compared_json, probability
 from mmneedle.reports.words import label, many, percent, points, short
@@ -304,22 +302,15 @@ def _losses_json(of: Twinned, one: Losses) -> dict[str, Any]:
         "setting": one.setting.name if one.setting else None,
         "n": one.n,
         "unanswered": one.unanswered,
-        "right": {
-            form: _share_json(share) for form, share in zip(of.forms, one.rates, strict=True)
-        },
+        "right": {form: share.json() for form, share in zip(of.forms, one.rates, strict=True)},
         "parts": {
-            part: _share_json(share)
+            part: share.json()
             for part, share in one.parts.items()
             if part in parts_of(of.forms, tuple(one.parts))
         },
-        "of_errors": {part: _share_json(one.of_errors[part]) for part in parts_of(of.forms)},
+        "of_errors": {part: one.of_errors[part].json() for part in parts_of(of.forms)},
         "patterns": [
             dict(zip(of.forms, right, strict=True)) | {"samples": count}
             for right, count in one.patterns.items()
         ],
     }
-
-
-def _share_json(share: Share) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.to_builtins(share)
-    return plain | {"share": share.value}

@@ -18,26 +18,13 @@ from mmneedle.comparing import ALPHA, Measure, verdicts
 from mmneedle.errors import UserError
 from mmneedle.outcomes import UNDEFINED, Outcomes, outcomes
 from mmneedle.runlog import Record, Run
-from mmneedle.statistics import clustered, wilson
 from mmneedle.statistics.comparison import Difference, Stratum, difference, holm, pooled
+from mmneedle.statistics.shares import Share, share
 from mmneedle.texts.scoring import rule_of, score_text
 from mmneedle.types import TextSetting, split_sample_id
 
 Verdict = Literal["long", "retrieve", "unclear", "unknown"]
 """Who wins; unclear: the data cannot tell; unknown: no sample that both answered."""
-
-
-class Part(msgspec.Struct, frozen=True):
-    """A share of needles with its 95 % interval."""
-
-    hits: int
-    of: int
-    interval: tuple[float, float]
-
-    @property
-    def value(self) -> float | None:
-        """0..1; None where there is nothing to count."""
-        return self.hits / self.of if self.of else None
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,11 +44,11 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     """Long less retrieving, on what both answered."""
     unanswered: int
     """Samples that both were asked and one of them at least did not answer."""
-    recall: Part
+    recall: Share
     """Needles that were among what was read, of those that any unit holds."""
-    right_read: Part
+    right_read: Share
     """Right when retrieving, where the needle was read."""
-    right_missed: Part
+    right_missed: Share
     """Right when retrieving, where it was not."""
     share: float | None
     """Of the haystack that was read, mean."""
@@ -221,9 +208,9 @@ def _level(counts: Sequence[_Counts]) -> Level:
         measure=first.measure,
         result=result,
         unanswered=sum(one.unanswered for one in counts),
-        recall=_part(found, _apart([one.found_group for one in counts])),
-        right_read=_part(right[read == 1], groups[read == 1]),
-        right_missed=_part(right[read == 0], groups[read == 0]),
+        recall=_counted(found, _apart([one.found_group for one in counts])),
+        right_read=_counted(right[read == 1], groups[read == 1]),
+        right_missed=_counted(right[read == 0], groups[read == 0]),
         share=float(shares.mean()) if len(shares) else None,
         tokens=_tokens(
             np.concatenate([one.long_tokens for one in counts]),
@@ -245,15 +232,9 @@ def _apart(groups: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     return np.concatenate(moved)
 
 
-def _part(right: NDArray[np.bool_], groups: NDArray[np.int64]) -> Part:
-    """Counted by groups of what belongs together."""
-    if not len(right):
-        return Part(0, 0, (0.0, 1.0))
-    _, place = np.unique(groups, return_inverse=True)
-    hits, of = np.bincount(place, right).astype(int), np.bincount(place)
-    if of.max() == 1:
-        return Part(int(hits.sum()), len(right), wilson(int(hits.sum()), len(right)))
-    return Part(int(hits.sum()), len(right), clustered(hits.tolist(), of.tolist()))
+def _counted(right: NDArray[np.bool_], groups: NDArray[np.int64]) -> Share:
+    """By groups of what belongs together, where there are such."""
+    return share(right, None if _distinct(groups) else groups)
 
 
 def _tokens(long: NDArray[np.float64], retrieve: NDArray[np.float64]) -> tuple[float, float] | None:

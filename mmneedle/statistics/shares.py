@@ -1,5 +1,7 @@
 """Proportions with their intervals, of arrays of trials."""
 
+from typing import Any
+
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +21,10 @@ class Share(msgspec.Struct, frozen=True):
         """hits / n; None where n is 0."""
         return self.hits / self.n if self.n else None
 
+    def json(self) -> dict[str, Any]:
+        """For programs; `share` is null where n is 0."""
+        return {"hits": self.hits, "n": self.n, "share": self.value, "interval": [*self.interval]}
+
 
 def share(hits: ArrayLike, clusters: NDArray[np.int64] | None = None) -> Share:
     """The share of true `hits` (n,), by Wilson or, where trials come in clusters, `clustered`."""
@@ -26,9 +32,9 @@ def share(hits: ArrayLike, clusters: NDArray[np.int64] | None = None) -> Share:
     count, n = int(hit.sum()), len(hit)
     if clusters is None or not n:
         return Share(count, n, wilson(count, n))
-    right, of = by_cluster(hit.astype(np.float64), clusters), by_cluster(np.ones(n), clusters)
-    pair = [values.astype(np.int64).tolist() for values in (right, of)]
-    return Share(count, n, clustered(*pair))
+    _, at = np.unique(clusters, return_inverse=True)
+    right = np.bincount(at, hit).astype(np.int64)
+    return Share(count, n, clustered(right.tolist(), np.bincount(at).tolist()))
 
 
 def by_cluster(values: NDArray[np.float64], clusters: NDArray[np.int64]) -> NDArray[np.float64]:

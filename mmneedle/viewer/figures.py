@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +13,7 @@ from mmneedle.reports.panels import KINDS as NAMES
 from mmneedle.reports.panels import in_order, named, shaped
 from mmneedle.runlog import FINAL, STATUSES
 from mmneedle.scoring import SCORERS, Scorer
-from mmneedle.statistics import clustered, wilson
+from mmneedle.statistics.shares import Share, share
 from mmneedle.types import ANSWERED
 from mmneedle.viewer.selection import RIGHT, verdicts
 
@@ -26,32 +25,11 @@ _KIND_NAMES: list[str] = list(KINDS)
 _ANSWERED = np.array([STATUSES.index(one) + 1 for one in STATUSES if one in ANSWERED], np.int8)
 
 
-class Rate(msgspec.Struct, frozen=True):
-    """A share with its 95 % interval."""
-
-    hits: int
-    of: int
-    interval: tuple[float, float]
-
-    @property
-    def value(self) -> float | None:
-        """None where there is nothing to count."""
-        return self.hits / self.of if self.of else None
-
-
-def rate(table: Outcomes, scorer: Scorer, metric: str, positive: bool) -> Rate:
+def rate(table: Outcomes, scorer: Scorer, metric: str, positive: bool) -> Share:
     """A metric over the answered positives or negatives of a table."""
     values = table.marks[scorer].metric(metric)
     counted = (values != UNDEFINED) & (table.positive == positive)
-    hits = values[counted] == 1
-    if table.shared and len(hits):
-        _, cluster = np.unique(table.haystack[counted], return_inverse=True)
-        of = np.bincount(cluster)
-        right = np.bincount(cluster, weights=hits).astype(np.int64)
-        interval = clustered(right.tolist(), of.tolist())
-    else:
-        interval = wilson(int(hits.sum()), len(hits))
-    return Rate(int(hits.sum()), len(hits), interval)
+    return share(values[counted] == 1, table.haystack[counted] if table.shared else None)
 
 
 def outcome_counts(table: Outcomes, scorer: Scorer = SCORERS[0]) -> dict[str, int]:
@@ -98,7 +76,7 @@ def _scores(table: Outcomes, scorer: Scorer) -> dict[str, Any]:
     }
 
 
-def _youden(sensitivity: Rate, specificity: Rate) -> float | None:
+def _youden(sensitivity: Share, specificity: Share) -> float | None:
     if sensitivity.value is None or specificity.value is None:
         return None
     return sensitivity.value + specificity.value - 1

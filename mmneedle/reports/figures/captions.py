@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from mmneedle.reports.figures import measures
 from mmneedle.reports.figures.existence import pair
 from mmneedle.reports.figures.maps import pooled
-from mmneedle.reports.figures.measures import Datum, Share
+from mmneedle.reports.figures.measures import Datum, Estimate
 from mmneedle.reports.figures.sentences import (
     About,
     Caption,
@@ -327,7 +327,7 @@ def _widest(about: About) -> tuple[Datum, Datum] | None:
     return max(found, key=lambda p: (p[1].share.value or 0) - (p[0].share.value or 0), default=None)
 
 
-def _chance(found: Sequence[tuple[str, Setting, Share, Share]]) -> str:
+def _chance(found: Sequence[tuple[str, Setting, Estimate, Estimate]]) -> str:
     """Who cannot be told from answering without looking: the interval of J holds 0.
 
     The interval is made of the two shares' own (Newcombe, Stat Med 17, 1998, method 10).

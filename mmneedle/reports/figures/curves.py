@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from mmneedle.reports.figures import layout, measures, style
 from mmneedle.reports.figures.layout import Legend, Pen
-from mmneedle.reports.figures.measures import Datum, Share
+from mmneedle.reports.figures.measures import Datum, Estimate
 from mmneedle.reports.figures.subjects import Source, Subject, settings_of
 from mmneedle.reports.panels import named
 from mmneedle.reports.standings import chance
@@ -32,7 +32,7 @@ _SHIFT = 0.045
 _EDGE = 1.3
 """Times the longest haystack, where the axis ends."""
 _FILLS = ("full", "none", "left", "top", "right", "bottom")
-Curve = tuple[list[float], list[Share]]
+Curve = tuple[list[float], list[Estimate]]
 
 
 # --------------------------------------------------------------------------- context
@@ -104,7 +104,7 @@ def _chance(rows: Sequence[Datum], by: Length) -> Curve | None:
     known = sorted((float(x), y) for x, y in levels if isinstance(x, (int, float)) and y)
     if len({x for x, _ in known}) < len(known) or not known or by == "tokens":
         return None
-    return [x for x, _ in known], [Share(None, 1, y) for _, y in known]
+    return [x for x, _ in known], [Estimate(None, 1, y) for _, y in known]
 
 
 def _lengths(
@@ -211,7 +211,7 @@ def _curves(
     rows: Sequence[Datum], by: Length, groups: Sequence[tuple[int, ...]]
 ) -> list[tuple[int, str | None, Curve]]:
     """(number of the group, kind of negative, curve) of one subject's marks."""
-    found: dict[tuple[int, str | None], list[tuple[float, Share]]] = {}
+    found: dict[tuple[int, str | None], list[tuple[float, Estimate]]] = {}
     for row in rows:
         kind = row.at.get("negatives")
         x = row.at[by]

@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from mmneedle.reports.figures import layout, measures, style
 from mmneedle.reports.figures.layout import Legend, Pen
-from mmneedle.reports.figures.measures import Datum, Share
+from mmneedle.reports.figures.measures import Datum, Estimate
 from mmneedle.reports.figures.subjects import Source, Subject, settings_of
 from mmneedle.reports.panels import KINDS, named
 from mmneedle.scoring import Scorer
@@ -102,7 +102,7 @@ def existence_plane(
     return made.figure
 
 
-def pair(rows: Sequence[Datum], label: str, setting: Setting) -> tuple[Share, Share] | None:
+def pair(rows: Sequence[Datum], label: str, setting: Setting) -> tuple[Estimate, Estimate] | None:
     """(false alarms, sensitivity) of a subject on a setting; None where one is not defined."""
     found = {row.metric: row.share for row in layout.select(rows, label, setting)}
     alarms, hits = found.get("false_alarms"), found.get("sensitivity")
@@ -173,7 +173,9 @@ def _free(
     return None
 
 
-def _cross(panel: Axes, alarms: Share, hits: Share, pen: Pen, subject: Subject, few: int) -> None:
+def _cross(
+    panel: Axes, alarms: Estimate, hits: Estimate, pen: Pen, subject: Subject, few: int
+) -> None:
     """A point with its intervals."""
     assert alarms.value is not None and hits.value is not None
     x, y = 100 * alarms.value, 100 * hits.value

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from mmneedle.errors import UserError
 from mmneedle.reports.figures import style
-from mmneedle.reports.figures.measures import Datum, Share
+from mmneedle.reports.figures.measures import Datum, Estimate
 from mmneedle.reports.figures.subjects import Source, Subject, settings_of, subjects
 from mmneedle.types import Setting
 
@@ -208,7 +208,7 @@ def pens(chosen: Sequence[Subject]) -> dict[str, Pen]:
 def series(
     ax: Axes,
     xs: Sequence[float],
-    shares: Sequence[Share],
+    shares: Sequence[Estimate],
     pen: Pen,
     label: str,
     *,
@@ -251,7 +251,7 @@ def series(
         )
 
 
-def background(ax: Axes, lines: Sequence[tuple[Sequence[float], Sequence[Share]]]) -> None:
+def background(ax: Axes, lines: Sequence[tuple[Sequence[float], Sequence[Estimate]]]) -> None:
     """Other subjects' lines, grey and behind."""
     for xs, shares in lines:
         y = [np.nan if s.value is None else 100 * s.value for s in shares]

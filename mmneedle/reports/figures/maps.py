@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mmneedle.reports.figures import layout, measures, style
-from mmneedle.reports.figures.measures import Datum, Share
+from mmneedle.reports.figures.measures import Datum, Estimate
 from mmneedle.reports.figures.subjects import Source, Subject, comparable, settings_of
 from mmneedle.reports.panels import named
 from mmneedle.reports.words import percent
@@ -91,7 +91,7 @@ def map_height(rows: int, *, high: bool = True) -> float:
     return max(0.8, 0.42 + (0.29 if high else 0.21) * rows)
 
 
-def _value(share: Share | None) -> float:
+def _value(share: Estimate | None) -> float:
     return np.nan if share is None or share.value is None else 100 * share.value
 
 
@@ -115,7 +115,7 @@ def _numbers(
     panel: Axes,
     chosen: Sequence[Subject],
     settings: Sequence[Setting],
-    found: dict[tuple[str, Setting], Share],
+    found: dict[tuple[str, Setting], Estimate],
     few: int,
     room: float,
 ) -> None:

@@ -18,7 +18,7 @@ from mmneedle.reports.figures.subjects import Subject
 from mmneedle.reports.hallucination.calibration import Calibration, calibration
 from mmneedle.runlog import Stop
 from mmneedle.scoring import Scorer
-from mmneedle.statistics import clustered, wilson
+from mmneedle.statistics import shares
 from mmneedle.statistics.convergence import convergence as settle
 from mmneedle.statistics.sequential import anytime_interval
 from mmneedle.types import Setting
@@ -37,8 +37,8 @@ OUTCOMES = (RIGHT, *KINDS, NO_ANSWER)
 """How a needle's question can end."""
 
 
-class Share(msgspec.Struct, frozen=True):
-    """Hits of n trials, with the 95 % interval of their share."""
+class Estimate(msgspec.Struct, frozen=True):
+    """A share as it is drawn: of trials, with its 95 % interval, or as it was published."""
 
     hits: float | None
     """None where only the share is known (published figures)."""
@@ -47,6 +47,11 @@ class Share(msgspec.Struct, frozen=True):
     """0..1; None where n is 0."""
     low: float | None = None
     high: float | None = None
+
+    @classmethod
+    def of(cls, found: shares.Share) -> "Estimate":
+        """Of trials; where there are none, nothing is drawn."""
+        return cls(found.hits, found.n, found.value, *(found.interval if found.n else ()))
 
 
 class Datum(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +64,7 @@ class Datum(msgspec.Struct, frozen=True, kw_only=True):
     metric: str
     at: At
     """Where it stands: depth, cells, image, row and column, kind, …"""
-    share: Share
+    share: Estimate
 
     def flat(self) -> dict[str, Any]:
         """This mark as a line of a CSV file; None becomes an empty field."""
@@ -79,7 +84,7 @@ class Datum(msgspec.Struct, frozen=True, kw_only=True):
 
 def share(
     hits: NDArray[np.integer[Any]] | Flags, units: NDArray[np.int64] | None, counted: Flags
-) -> Share:
+) -> Estimate:
     """The share of hits among the counted trials.
 
     Args:
@@ -88,23 +93,13 @@ def share(
             all are independent (`wilson`).
         counted: which trials count; shape (n,).
     """
-    taken = np.asarray(hits)[counted].astype(np.int64)
-    n, right = len(taken), int(taken.sum())
-    if not n:
-        return Share(0, 0, None)
-    if units is None:
-        low, high = wilson(right, n)
-    else:
-        _, place = np.unique(units[counted], return_inverse=True)
-        low, high = clustered(
-            np.bincount(place, taken).astype(int).tolist(), np.bincount(place).tolist()
-        )
-    return Share(right, n, right / n, low, high)
+    found = shares.share(np.asarray(hits)[counted], None if units is None else units[counted])
+    return Estimate.of(found)
 
 
 def rate(
     subject: Subject, setting: Setting, metric: str, *, positive: bool, scorer: Scorer
-) -> Share | None:
+) -> Estimate | None:
     """A score of one split: METRICS of outcomes. None: the subject was not asked that."""
     if subject.published:
         split = "positive" if positive else "negative"
@@ -121,8 +116,8 @@ def rate(
 
 
 def _stopped(
-    found: Share, table: Outcomes, counted: Flags, verdicts: NDArray[np.int8], stop: Stop
-) -> Share:
+    found: Estimate, table: Outcomes, counted: Flags, verdicts: NDArray[np.int8], stop: Stop
+) -> Estimate:
     """A share where a rule stopped asking: with the interval that holds whenever that was."""
     if not found.n:
         return found
@@ -134,11 +129,11 @@ def _stopped(
     return msgspec.structs.replace(found, low=low, high=high)
 
 
-def _printed(value: float, samples: int, stderr: float | None) -> Share:
+def _printed(value: float, samples: int, stderr: float | None) -> Estimate:
     if stderr is None:
-        return Share(None, samples, value)
+        return Estimate(None, samples, value)
     reach = 1.96 * stderr
-    return Share(None, samples, value, max(0.0, value - reach), min(1.0, value + reach))
+    return Estimate(None, samples, value, max(0.0, value - reach), min(1.0, value + reach))
 
 
 def _units(table: Outcomes) -> NDArray[np.int64] | None:
@@ -209,7 +204,7 @@ class Needles(msgspec.Struct, frozen=True):
             units=np.repeat(table.haystack[known], count) if together else None,
         )
 
-    def share(self, metric: str, chosen: Flags) -> Share:
+    def share(self, metric: str, chosen: Flags) -> Estimate:
         """Of the chosen needles, those found."""
         return share(self.right[metric], self.units, chosen & self.answered)
 
@@ -332,7 +327,7 @@ def convergence(
                         setting=setting,
                         metric=metric,
                         at={"samples": n, "stderr": error if known else None},
-                        share=Share(
+                        share=Estimate(
                             int(right[:n].sum()),
                             n,
                             mean,
@@ -378,8 +373,8 @@ def existence(
     return rows
 
 
-def _complement(found: Share) -> Share:
-    return Share(
+def _complement(found: Estimate) -> Estimate:
+    return Estimate(
         None if found.hits is None else found.n - found.hits,
         found.n,
         None if found.value is None else 1 - found.value,
@@ -407,7 +402,7 @@ def alarms(chosen: Sequence[Subject], settings: Sequence[Setting], scorer: Score
     return rows
 
 
-def _alarms(subject: Subject, setting: Setting, scorer: Scorer) -> Iterator[tuple[str, Share]]:
+def _alarms(subject: Subject, setting: Setting, scorer: Scorer) -> Iterator[tuple[str, Estimate]]:
     if subject.published:
         found = rate(subject, setting, "existence", positive=False, scorer=scorer)
         if found is not None:
@@ -444,7 +439,7 @@ def endings(chosen: Sequence[Subject], settings: Sequence[Setting], scorer: Scor
                             setting=setting,
                             metric="ending",
                             at={"split": split, "kind": name},
-                            share=Share(count, kinds.size, count / kinds.size),
+                            share=Estimate(count, kinds.size, count / kinds.size),
                         )
                     )
     return rows
@@ -470,7 +465,6 @@ def reliability(
         for setting in settings:
             found = calibrated(subject, setting, scorer)
             for number, one in enumerate(found.bins if found is not None else (), 1):
-                low, high = one.absent.interval
                 rows.append(
                     Datum(
                         label=subject.label,
@@ -483,7 +477,7 @@ def reliability(
                             "to": one.high,
                             "mean_probability": one.mean,
                         },
-                        share=Share(one.absent.hits, one.absent.n, one.absent.value, low, high),
+                        share=Estimate.of(one.absent),
                     )
                 )
     return rows

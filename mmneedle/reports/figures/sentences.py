@@ -8,7 +8,7 @@ import numpy as np
 
 from mmneedle.outcomes import UNDEFINED
 from mmneedle.reports.figures import measures
-from mmneedle.reports.figures.measures import Datum, Share
+from mmneedle.reports.figures.measures import Datum, Estimate
 from mmneedle.reports.figures.subjects import MARK, Subject, comparable
 from mmneedle.reports.panels import named
 from mmneedle.reports.words import percent, points, visible
@@ -218,12 +218,12 @@ def at(row: Datum) -> str:
     return named(row.setting)
 
 
-def number(share: Share) -> str:
+def number(share: Estimate) -> str:
     """A share in per cent."""
     return percent(share.value)
 
 
-def interval(share: Share) -> str:
+def interval(share: Estimate) -> str:
     """A share's interval in per cent, in brackets; nothing where there is none."""
     if share.low is None or share.high is None:
         return ""

@@ -21,7 +21,7 @@ from mmneedle.reports.figures import caption_files, layout, style
 from mmneedle.reports.figures.caption_files import Shown
 from mmneedle.reports.figures.layout import Pen
 from mmneedle.reports.figures.maps import heat_mesh
-from mmneedle.reports.figures.measures import Share
+from mmneedle.reports.figures.measures import Estimate
 from mmneedle.reports.figures.sentences import Caption
 from mmneedle.reports.figures.write import check, write_text
 from mmneedle.reports.linechart import tokens_scale
@@ -44,7 +44,7 @@ class Mark(msgspec.Struct, frozen=True):
     """One point of a line."""
 
     x: float
-    share: Share
+    share: Estimate
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -173,14 +173,14 @@ def _scored(level: Any) -> bool:
     return level.point.score is not None
 
 
-def _share(level: Any) -> Share:
+def _share(level: Any) -> Estimate:
     point = level.point
-    return Share(None, point.answered, point.score, *point.interval)
+    return Estimate(None, point.answered, point.score, *point.interval)
 
 
 def _by_depth(bend: depths.Bend) -> list[Mark]:
     return [
-        Mark(100 * spot.depth, Share(spot.share.hits, spot.share.n, value, *spot.share.interval))
+        Mark(100 * spot.depth, Estimate(spot.share.hits, spot.share.n, value, *spot.share.interval))
         for spot in bend.spots
         if (value := spot.share.value) is not None
     ]

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from mmneedle.outcomes import Outcomes
-from mmneedle.reports.hallucination.evidence import Finding, Levels, p_text, shares
+from mmneedle.reports.hallucination.evidence import Finding, Levels, p_text
 from mmneedle.reports.hallucination.inference import (
     DRAWS,
     Auroc,
@@ -340,6 +340,6 @@ def as_json(of: Calibration | None) -> dict[str, Any] | None:
         "youden_at_threshold": of.best_youden,
         "youden_of_answers": of.own_youden,
         "bins": [
-            {"low": b.low, "high": b.high, "mean": b.mean, **shares(b.absent)} for b in of.bins
+            {"low": b.low, "high": b.high, "mean": b.mean, **b.absent.json()} for b in of.bins
         ],
     }

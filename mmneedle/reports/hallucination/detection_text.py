@@ -11,7 +11,6 @@ from mmneedle.reports.hallucination.evidence import (
     Levels,
     Verdict,
     p_text,
-    shares,
     span,
     told,
 )
@@ -47,9 +46,9 @@ def _character(of: Existence, levels: Levels) -> Finding:
         weight=1.0,
         **levels.values("existence.all"),
         figures={
-            "sensitivity": shares(whole.sensitivity),
-            "specificity": shares(whole.specificity),
-            "false_alarms": shares(whole.alarms),
+            "sensitivity": whole.sensitivity.json(),
+            "specificity": whole.specificity.json(),
+            "false_alarms": whole.alarms.json(),
             "youden": whole.youden,
             "youden_interval": whole.youden_interval,
         },
@@ -197,7 +196,7 @@ def _size(of: Existence, levels: Levels) -> Iterator[Finding]:
         if levels.significant("existence.size")
         else 0.0,
         **levels.values("existence.size"),
-        figures={"sizes": [{"cells": cells, **shares(part)} for cells, part in of.sizes]},
+        figures={"sizes": [{"cells": cells, **part.json()} for cells, part in of.sizes]},
     )
 
 
@@ -232,5 +231,5 @@ def _hard(of: Existence, levels: Levels) -> Iterator[Finding]:
         text=text,
         weight=abs(gap) / 4 if notable else 0.0,
         **levels.values("existence.hard"),
-        figures={"hard": shares(of.hard), "random": shares(of.random), "gap": gap},
+        figures={"hard": of.hard.json(), "random": of.random.json(), "gap": gap},
     )

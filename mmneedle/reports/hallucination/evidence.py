@@ -101,8 +101,3 @@ def span(interval: tuple[float, float]) -> str:
 def told(part: Share) -> str:
     """ "12 of 60 (20.0 %, 11.8–31.8 %)"."""
     return f"{part.hits:,} of {part.n:,} ({percent(part.value)} %, {span(part.interval)})"
-
-
-def shares(part: Share) -> dict[str, Any]:
-    """The same for programs."""
-    return {"hits": part.hits, "n": part.n, "share": part.value, "interval": list(part.interval)}

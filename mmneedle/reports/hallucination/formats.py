@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from mmneedle.outcomes import Outcomes
-from mmneedle.reports.hallucination.evidence import Finding, shares, told
+from mmneedle.reports.hallucination.evidence import Finding, told
 from mmneedle.reports.hallucination.inference import Bools
 from mmneedle.reports.hallucination.needles import Needles, clusters_of
 from mmneedle.reports.hallucination.pointing import EXAMPLE
@@ -218,7 +218,7 @@ def findings(of: Formats, explained: bool) -> Iterator[Finding]:
             verdict="notable",
             text=f"In {told(part)} answers {FAULTS[name]}{_what(of, name)}.",
             weight=part.value or 0,
-            figures=shares(part),
+            figures=part.json(),
         )
     misses = of.paper_misses
     if misses.hits >= 2 and (misses.value or 0) >= OFTEN:
@@ -232,7 +232,7 @@ def findings(of: Formats, explained: bool) -> Iterator[Finding]:
                 f"wrong for their form{_listed(of.forms)}."
             ),
             weight=misses.hits / max(1, of.asked),
-            figures={**shares(misses), "forms": of.forms},
+            figures={**misses.json(), "forms": of.forms},
         )
     if not told_any and of.faults:
         n = next(iter(of.faults.values())).n
@@ -244,7 +244,7 @@ def findings(of: Formats, explained: bool) -> Iterator[Finding]:
                 f"Its {many(n, 'answer')} keep to the format: no fault in {percent(OFTEN, 0)} % "
                 "of them or more."
             ),
-            figures={name: shares(part) for name, part in of.faults.items()},
+            figures={name: part.json() for name, part in of.faults.items()},
         )
 
 

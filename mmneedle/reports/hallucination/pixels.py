@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from mmneedle.outcomes import UNDEFINED, Outcomes
-from mmneedle.reports.hallucination.evidence import Finding, p_text, shares
+from mmneedle.reports.hallucination.evidence import Finding, p_text
 from mmneedle.reports.hallucination.inference import LEVEL
 from mmneedle.reports.hallucination.needles import Needles
 from mmneedle.reports.words import label, many, percent
@@ -103,8 +103,8 @@ def as_json(of: Pixels) -> list[dict[str, Any]]:
         {
             "setting": row.setting.name,
             "cell": row.cell,
-            "exact": shares(row.exact),
-            "false_alarms": shares(row.alarms),
+            "exact": row.exact.json(),
+            "false_alarms": row.alarms.json(),
         }
         for row in of.rows
     ]

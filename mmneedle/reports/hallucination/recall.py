@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from mmneedle.reports.hallucination.evidence import Finding, Levels, p_text, shares, told
+from mmneedle.reports.hallucination.evidence import Finding, Levels, p_text, told
 from mmneedle.reports.hallucination.inference import (
     DRAWS,
     Bools,
@@ -265,7 +265,7 @@ def findings(of: Recall, levels: Levels) -> Iterator[Finding]:
             ),
             weight=0.2,
             **levels.values("recall.luck"),
-            figures={**shares(of.exact), "luck": of.luck},
+            figures={**of.exact.json(), "luck": of.luck},
         )
         return
     claimed = [key for key in of.places if levels.significant(key)]
@@ -295,8 +295,8 @@ def _place(of: Recall, key: str, levels: Levels) -> Finding:
         weight=abs(gap) / 4,
         **levels.values(key),
         figures={
-            "low": shares(contrast.low),
-            "high": shares(contrast.high),
+            "low": contrast.low.json(),
+            "high": contrast.high.json(),
             "gap": gap,
             "interval": even.interval,
         },
@@ -377,9 +377,9 @@ def clearness_findings(of: Clearness, levels: Levels) -> Iterator[Finding]:
 
 
 def _halves(contrast: Contrast) -> dict[str, object]:
-    return {"clearer": shares(contrast.low), "ambiguous": shares(contrast.high)}
+    return {"clearer": contrast.low.json(), "ambiguous": contrast.high.json()}
 
 
 def as_json(thirds: Mapping[str, Sequence[Share]]) -> dict[str, list[dict[str, object]]]:
     """Thirds for programs."""
-    return {name: [shares(part) for part in parts] for name, parts in thirds.items()}
+    return {name: [part.json() for part in parts] for name, parts in thirds.items()}

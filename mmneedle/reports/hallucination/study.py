@@ -18,7 +18,7 @@ from mmneedle.reports.hallucination import (
 )
 from mmneedle.reports.hallucination.calibration import Calibration
 from mmneedle.reports.hallucination.detection import Detection, Existence
-from mmneedle.reports.hallucination.evidence import Finding, Levels, shares
+from mmneedle.reports.hallucination.evidence import Finding, Levels
 from mmneedle.reports.hallucination.formats import Formats
 from mmneedle.reports.hallucination.inference import DRAWS
 from mmneedle.reports.hallucination.looking import Looking
@@ -201,25 +201,25 @@ def to_json(of: Study) -> dict[str, Any]:
             "offsets": None if of.looking.offsets is None else of.looking.offsets.tolist(),
         },
         "recall": {
-            "exact": shares(of.recall.exact),
+            "exact": of.recall.exact.json(),
             "luck": of.recall.luck,
             "places": {
                 key: {
-                    "low": shares(c.low),
-                    "high": shares(c.high),
+                    "low": c.low.json(),
+                    "high": c.high.json(),
                     "gap": c.gap,
                     "interval": c.interval,
                 }
                 for key, c in of.recall.places.items()
             },
-            "images": {str(n): [shares(s) for s in some] for n, some in of.recall.images.items()},
+            "images": {str(n): [s.json() for s in some] for n, some in of.recall.images.items()},
         },
         "ambiguity": recall.as_json(of.clearness.thirds),
         "format": {
             "asked": of.formats.asked,
             "unanswered": of.formats.unanswered,
-            "faults": {name: shares(part) for name, part in of.formats.faults.items()},
-            "only_robust": shares(of.formats.paper_misses),
+            "faults": {name: part.json() for name, part in of.formats.faults.items()},
+            "only_robust": of.formats.paper_misses.json(),
             "forms": of.formats.forms,
         },
         "pixels": pixels.as_json(of.pixels),
@@ -235,9 +235,9 @@ def rows(of: Existence) -> list[Detection]:
 def _detection(of: Detection) -> dict[str, Any]:
     return {
         "setting": None if of.setting is None else of.setting.name,
-        "sensitivity": shares(of.sensitivity),
-        "specificity": shares(of.specificity),
-        "false_alarms": shares(of.alarms),
+        "sensitivity": of.sensitivity.json(),
+        "specificity": of.specificity.json(),
+        "false_alarms": of.alarms.json(),
         "youden": of.youden,
         "youden_interval": of.youden_interval,
         "precision": of.precision,

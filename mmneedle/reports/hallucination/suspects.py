@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from mmneedle.reports.hallucination.evidence import Levels, p_text, shares, span
+from mmneedle.reports.hallucination.evidence import Levels, p_text, span
 from mmneedle.reports.hallucination.inference import LEVEL, Bools, Floats, Ints, detectable, excess
 from mmneedle.reports.words import percent
 from mmneedle.statistics.shares import Share, share
@@ -73,7 +73,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         return {
             "key": self.key,
             "label": self.label,
-            **shares(self.seen),
+            **self.seen.json(),
             "expected": self.expected,
             "p": self.p,
             "p_holm": self.adjusted,
