@@ -137,6 +137,20 @@ def test_photos_with_the_same_caption_are_not_asked_for(counting: Tokens) -> Non
     assert asked == {"My dog!", *(f"Thing {letter}." for letter in "ABCDE")}
 
 
+def test_a_photos_number_is_not_that_of_a_document(counting: Tokens) -> None:
+    photos = [Photo(at, (f"Thing number {chr(97 + at % 26)}{at}x.",)) for at in range(1, 2500)]
+    every = maker("multidoc", counting, caption_documents(photos))
+    for sample in samples(every, TextSetting("multidoc.open", 30, 500), 20):
+        assert int(sample.expected[0][0]) > 1000
+    few = maker("multidoc", counting, caption_documents(photos[:40]))
+    short = 0
+    for sample in samples(few, TextSetting("multidoc.open", 20, 500), 20):
+        title, *others = sample.expected[0]
+        assert others == ([str(int(title))] if int(title) > 20 else [])
+        short += int(title) <= 20
+    assert short
+
+
 def test_distractors_that_hold_the_answer_are_left_out(counting: Tokens, tmp_path: Path) -> None:
     file = natural(tmp_path / "nq.jsonl", 4)
     lines = [json.loads(line) for line in file.read_text().splitlines()]

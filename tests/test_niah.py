@@ -1,12 +1,17 @@
 """niah: one answer, where the record says, at the length and depth that were asked for."""
 
+import re
+from itertools import pairwise
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from text_sets import maker, tokens
+from numpy.typing import NDArray
+from text_sets import maker, prefixing, tokens
 
 from mmneedle.errors import UserError
-from mmneedle.texts.corpus import Corpus, filler
+from mmneedle.texts.corpus import LONGEST, Corpus, filler
 from mmneedle.texts.making import Maker
 from mmneedle.texts.tokens import Approximate, Tokens
 from mmneedle.types import TextSetting
@@ -114,10 +119,66 @@ def test_a_cut_and_its_needles_whatever_the_text(
 
 
 def test_a_corpus_starts_over_where_it_ends() -> None:
-    corpus = Corpus(filler(2, 20), Approximate())
+    text = filler(2, 2000)
+    corpus = Corpus(text, Approximate())
     cut = corpus.cut(5, 10 * len(corpus))
-    assert cut.text.count(filler(2, 20).split(". ")[7]) == 10
+    assert cut.text.count(text[: text.index(". ", 500)]) == 9
+    assert cut.text.count(text[2000:3000]) == 10
     assert abs(cut.tokens - 10 * len(corpus)) <= 10
+
+
+@pytest.mark.parametrize("text", ["Hello there.", "One.\nTwo.\n", "a b c"])
+@pytest.mark.parametrize("length", [2000, 9000])
+def test_a_short_text_over_and_over_is_as_long_as_asked_for(
+    counting: Tokens, text: str, length: int
+) -> None:
+    for how in (counting, prefixing()):
+        made = maker("niah", how, text)
+        sample = made.sample(TextSetting("niah", length, 500), 0)
+        assert abs(how.count(sample.prompt) - length) <= 0.01 * length
+        assert abs(sample.details["depths"][0] - 0.5) <= 0.02
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "这是一个很长的故事。从前有一个小镇，那里住着许多人！" * 800,
+        "\n".join(f"entry {number} of a list without stops" for number in range(2000)),
+        "words without any stop " * 2000,
+        "x" * 30_000,
+        "「はい。」と言った。" * 2000,
+    ],
+    ids=["chinese", "lines", "words", "blob", "japanese"],
+)
+@pytest.mark.parametrize("depth", [0, 250, 500, 1000])
+def test_depths_in_texts_without_english_sentences(text: str, depth: int) -> None:
+    made = maker("niah", Approximate(), text)
+    sample = made.sample(TextSetting("niah", 8000, depth), 0)
+    assert abs(sample.details["depths"][0] - depth / 1000) <= 0.012
+    longest = max(map(len, re.split(r"(?<=[。！])|\n", text)))
+    start, stop = sample.details["haystack"]
+    off = abs(sample.details["depths"][0] - depth / 1000) * (stop - start)
+    assert off <= min(longest, LONGEST) + len(sample.details["needles"][0])
+
+
+def test_a_long_sentence_is_parted_at_lines_then_between_words() -> None:
+    lines = "\n".join("a line of a list" for _ in range(100))
+    corpus = Corpus(f"First. {lines}\n{'word ' * 400}end. Last.", Approximate())
+    ends = [0, *corpus.sentence_ends.tolist()]
+    pieces = [corpus.text[a:b] for a, b in pairwise(ends)]
+    assert pieces[:3] == ["First. ", "a line of a list\n", "a line of a list\n"]
+    assert max(map(len, pieces)) <= LONGEST
+    assert all(piece[-1].isspace() for piece in pieces)
+    assert "".join(pieces) == corpus.text
+
+
+def test_a_text_in_which_the_tokenizer_sees_nothing() -> None:
+    class Blind(Approximate):
+        def ends(self, text: str) -> NDArray[np.int64]:
+            return np.zeros(0, np.int64)
+
+    with pytest.raises(UserError, match="the tokenizer sees nothing in it"):
+        Corpus("\x01\x02", Blind()).cut(0, 100)
 
 
 def test_no_needle_repeats_a_number_of_the_text() -> None:

@@ -1,5 +1,6 @@
 """ruler: each configuration as published, with answers that a reader of the text finds."""
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from question_files import hotpot, squad
 from shell import Shell
 from text_checks import length_lands, samples
-from text_sets import maker, tokens
+from text_sets import maker, prefixing, tokens
 
 from mmneedle.errors import UserError
 from mmneedle.runlog import Run
@@ -312,3 +313,33 @@ def test_a_wrong_file_is_one_line(mmneedle: Shell, content: bytes, said: str) ->
 def test_a_file_that_is_not_there(mmneedle: Shell) -> None:
     refused = mmneedle.refused("build-text", "set", "ruler", "--questions", "none.json")
     assert "none.json: cannot be read (No such file" in refused
+
+
+@pytest.mark.parametrize("variant", ["cwe", "fwe", "vt", "niah_multikey_3", "qa_1", "qa_2"])
+def test_lengths_land_by_a_tokenizer_that_begins_texts_with_a_space(
+    variant: str, files: tuple[Path, Path]
+) -> None:
+    counting = prefixing()
+    made = maker("ruler", counting, files=files)
+    for length in (5000, 60_000):
+        for sample in samples(made, TextSetting(f"ruler.{variant}", length), 2):
+            length_lands(made, counting, sample)
+
+
+def test_empty_and_tiny_documents(tmp_path: Path) -> None:
+    wrong = json.loads(squad(tmp_path / "squad.json").read_text())
+    paragraphs = wrong["data"][0]["paragraphs"]
+    tiny = [{"context": text, "qas": []} for text in ("", "\U0001f600", "x")]
+    wrong["data"][0]["paragraphs"] = [paragraphs[0], *tiny]
+    (tmp_path / "squad.json").write_text(json.dumps(wrong))
+    made = maker("ruler", prefixing(), files=(tmp_path / "squad.json",))
+    for length in range(2000, 2200, 20):
+        for sample in samples(made, TextSetting("ruler.qa_1", length), 2):
+            length_lands(made, prefixing(), sample)
+
+
+def test_more_words_than_there_are() -> None:
+    made = maker("ruler", Approximate())
+    made.check(TextSetting("ruler.cwe", 1 << 20))
+    with pytest.raises(UserError, match="too long: there are words for a list of 1,4"):
+        made.check(TextSetting("ruler.cwe", 1 << 21))

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from chat_server import Ask, ChatServer, Reply
+from question_files import squad
 from shell import Shell
 from text_sets import write_tokenizer
 
@@ -138,6 +139,9 @@ def test_image_verbs_say_what_a_text_run_is(mmneedle: Shell) -> None:
         (("niah", "--texts", "empty"), "holds no .txt"),
         (("niah", "--texts", "nul.txt"), "holds binary data"),
         (("niah", "--texts", "a.txt", "--captions", "b"), "not both"),
+        (("niah", "--texts", "blank.txt"), "blank.txt: is empty"),
+        (("niah", "--samples", str(10**9)), "at most 100,000,000 samples"),
+        (("ruler", "--questions", "latin.json"), r"line 2: is not UTF-8 \(byte 1[0-9]\)"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else None,
 )
@@ -146,12 +150,32 @@ def test_wrong_wishes(mmneedle: Shell, words: tuple[str, ...], said: str) -> Non
     Path("binary.txt").write_bytes(b"\xff\xfe\x00text")
     Path("nul.txt").write_bytes(b"text\0text")
     Path("a.txt").write_text("A text.")
+    Path("blank.txt").write_text(" \n ")
+    Path("latin.json").write_bytes(b'{"data":\n "caf\xe9"}')
     Path("empty").mkdir()
     done = mmneedle("build-text", "set", *words)
     assert (done.status, done.out) == (2, "")
     assert re.search(said, done.err), done.err
     assert len(done.err.splitlines()) == 1
     assert not Path("set/text.json").exists()
+
+
+def test_a_seed_beyond_all(mmneedle: Shell) -> None:
+    done = mmneedle("build-text", "set", "niah", "--seed", 2**130)
+    assert done.status == 2 and "Traceback" not in done.err
+
+
+def test_marks_of_byte_order_are_no_text(mmneedle: Shell) -> None:
+    Path("a.txt").write_bytes(b"\xef\xbb\xbfA tale. " + b"It goes on. " * 200)
+    squad(Path("squad.json"))
+    Path("marked.json").write_bytes(b"\xef\xbb\xbf" + Path("squad.json").read_bytes())
+    done = mmneedle(
+        "build-text", "set", "ruler", "--texts", "a.txt", "--questions", "marked.json",
+        "--lengths", "1k", "--samples", 1,
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    assert "ruler.qa_1-l1024-dx-k1" in TextDataSet.open("set").manifest.settings
+    assert Path("set/corpus.txt").read_text()[0] == "A"
 
 
 def test_a_changed_corpus_is_found(mmneedle: Shell) -> None:

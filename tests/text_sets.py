@@ -2,9 +2,10 @@
 
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from mmneedle.tasks.text import maker_of
 from mmneedle.texts.corpus import filler
@@ -33,6 +34,30 @@ def write_tokenizer(folder: Path) -> Path:
 
 def tokens(folder: Path | None) -> Tokens:
     return Approximate() if folder is None else Fast(write_tokenizer(folder) / "tokenizer.json")
+
+
+@cache
+def prefixing() -> Tokens:
+    """As Llama's: a space of its own before any text, a token a digit, bytes for what is rare."""
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split("▁", "merged_with_next"), pre_tokenizers.Digits(True)]
+    )
+    tokenizer.train_from_iterator(
+        [filler(1, 2000)],
+        trainers.BpeTrainer(
+            vocab_size=1500,
+            special_tokens=["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))],
+            initial_alphabet=list("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"),
+            show_progress=False,
+        ),
+    )
+    with TemporaryDirectory() as folder:
+        tokenizer.save(f"{folder}/tokenizer.json")
+        return Fast(Path(folder) / "tokenizer.json")
 
 
 def maker(task: str, counting: Tokens, text: str | None = None, **more: Any) -> Maker:

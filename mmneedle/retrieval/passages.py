@@ -11,7 +11,7 @@ from mmneedle.retrieval.chunks import Units, units_of
 from mmneedle.retrieval.grids import FEW
 from mmneedle.retrieval.ranking import TextRanker, best
 from mmneedle.texts.dataset import TextDataSet, tokens_of
-from mmneedle.texts.matching import normal, stands
+from mmneedle.texts.matching import forms, given
 from mmneedle.types import Needs, Reader, Reading, Request, TextSample, TextSetting
 
 WHOLE = {"keyvalue": "pairs", "multidoc": "documents"}
@@ -132,13 +132,12 @@ def _held(
             tuple(tuple(at for at, text in enumerate(texts) if it in text) for it in wanted),
             tuple(it in read for it in wanted),
         )
-    plain = [normal(text, loose=True) for text in texts]
-    whole = normal(read, loose=True)
-    answers = [[normal(word, loose=True) for word in words] for words in sample.expected]
+    plain = [forms(text, loose=True) for text in texts]
+    whole = forms(read, loose=True)
+    answers = [[forms(word, loose=True) for word in words] for words in sample.expected]
     return (
         tuple(
-            tuple(at for at, text in enumerate(plain) if any(stands(w, text) for w in words))
-            for words in answers
+            tuple(at for at, text in enumerate(plain) if given(words, text)) for words in answers
         ),
-        tuple(any(stands(word, whole) for word in words) for words in answers),
+        tuple(given(words, whole) for words in answers),
     )

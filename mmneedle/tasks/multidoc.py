@@ -31,6 +31,8 @@ from mmneedle.types import TextSample, TextSetting, sample_id
 
 VARIANTS = ("open", "closed", "oracle")
 _BEFORE = "Answer the question. Its answer stands in one of these documents.\n\n"
+_NUMBERS = 1000
+"""Photos up to this number are not asked for, where there are enough others."""
 _COUNTED = 50
 """Documents up to which a prompt's tokens are counted, not added up."""
 
@@ -112,7 +114,7 @@ class MultiDoc:
             id=sample_id(setting, index),
             setting=setting,
             prompt=prompt,
-            expected=(question.answers,),
+            expected=(_wordings(question, len(chosen)),),
             tokens=self._tokens(prompt, chosen, asked),
             begin="The answer is",
             details={
@@ -157,23 +159,28 @@ class MultiDoc:
         if len(chosen) <= _COUNTED:
             return self.materials.tokens.count(prompt)
         around = self.materials.tokens.count(_BEFORE) + self.materials.tokens.count(asked)
-        return around + round(sum(map(self._library.tokens, chosen)))
+        library = self._library
+        headings = sum(library.heading(number) for number in range(1, len(chosen) + 1))
+        headings -= len(chosen) * library.heading(10)
+        return around + round(sum(map(library.tokens, chosen)) + headings)
 
 
 def _captions(materials: Materials) -> QuestionFile:
     """Photos as documents, and a question for each that has a caption of its own.
 
-    Raises UserError where none has.
+    Photos with so low a number that a document may have it are not asked for, where there are
+    others: "9" shall name a photo, not the ninth document. Raises UserError where none is left.
     """
     assert materials.text is not None
     documents = list(paragraphs(materials.text))
     captions = [document.splitlines()[1:] for document in documents]
     often = Counter(caption for own in captions for caption in set(map(_plain, own)))
     questions = []
+    low = _NUMBERS if len(documents) > 2 * _NUMBERS else -1
     for number, (document, own) in enumerate(zip(documents, captions, strict=True)):
         title = document.splitlines()[0]
         alone = [caption for caption in own if often[_plain(caption)] == 1]
-        if alone:
+        if alone and int(title) > low:
             quoted = Draw(materials.seed, "quoted", title).choice(alone)
             wordings = dict.fromkeys((title, title.lstrip("0") or "0"))
             text = f'Which photo has the caption "{quoted}"? Answer with its number alone.'
@@ -181,6 +188,16 @@ def _captions(materials: Materials) -> QuestionFile:
     if not questions:
         raise UserError("multidoc: no photo has a caption that no other has: add --questions FILE")
     return QuestionFile(Path("captions"), questions, [f"Photo {text}" for text in documents])
+
+
+def _wordings(question: Question, documents: int) -> tuple[str, ...]:
+    """Its answers, without a photo's number where it is short and a document has it."""
+    first, *others = question.answers
+    return first, *(
+        word
+        for word in others
+        if not (first.endswith(f"0{word}") and first.isdigit() and int(word) <= documents)
+    )
 
 
 def _plain(caption: str) -> str:

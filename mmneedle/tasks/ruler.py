@@ -49,6 +49,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "values": ("words", "numbers", "uuids"),
 }
 _FEWEST_DOCUMENTS = 200
+_LONG = 1 << 20
+"""Tokens up to which there are words enough for any list."""
 _TOKENS_A_DOCUMENT = 40
 """At least, about: documents are drawn from one for so many tokens of a prompt's length."""
 
@@ -91,10 +93,17 @@ class Ruler:
         for name, value in self.materials.options.items():
             if value not in _CHOICES[name]:
                 raise UserError(f"--option {name} is {' or '.join(_CHOICES[name])}, not {value!r}")
-        shortest = self._made(setting, 0).least(self.materials.tokens)
+        plan = self._made(setting, 0)
+        shortest = plan.least(self.materials.tokens)
         if setting.length < shortest:
             enough = -(-shortest // 64) * 64 + 64  # other samples take a little more or less
             raise UserError(f"{setting.name}: too short; take {enough} tokens or more")
+        if variant == "cwe" and setting.length > _LONG:
+            _, longest, _ = plan.build(setting.length)
+            if longest < 0.99 * setting.length:
+                raise UserError(
+                    f"{setting.name}: too long: there are words for a list of {longest:,} tokens"
+                )
 
     def sample(self, setting: TextSetting, index: int) -> TextSample:
         """Sample `index`."""

@@ -55,5 +55,9 @@ def piece_tokens(tokens: Tokens, pieces: Sequence[str]) -> NDArray[np.int64]:
 
 
 def tokens_each(tokens: Tokens, piece: str) -> float:
-    """The tokens of a piece that stands many times in a text, on average."""
-    return tokens.count(piece * _REPEATS) / _REPEATS
+    """The tokens of a piece that stands many times in a text, on average.
+
+    What a tokenizer puts in front of a text of its own counts for none of them.
+    """
+    more = tokens.count(piece * (2 * _REPEATS)) - tokens.count(piece * _REPEATS)
+    return more / _REPEATS

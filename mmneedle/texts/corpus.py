@@ -14,7 +14,17 @@ from mmneedle.errors import UserError
 from mmneedle.texts.tokens import Tokens
 from mmneedle.types import Photo
 
-_SENTENCE = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"'”’)\]]))\s+|\n{2,}")
+_SENTENCE = re.compile(
+    r"(?:(?<=[.!?…؟।])|(?<=[.!?…؟।][\"'”’)\]]))\s+"
+    r"|[。！？][”’」』）]*\s*"
+    r"|\n{2,}"
+)
+"""Between sentences; those that end with a sign of full width need no white space."""
+LONGEST = 600
+"""Characters of a sentence that is left whole: a needle's depth is as fine as sentences are."""
+_REPEATED = 1 << 16
+"""Characters up to which a text is repeated before it is tokenised: a haystack in which a short
+text starts over again and again then has as many tokens as were counted."""
 LARGEST = 64 << 20
 """Bytes of a text folder that are read at most: a haystack of a million tokens has 4 MB."""
 
@@ -23,7 +33,7 @@ class Corpus:
     """A text with the places where it may be cut."""
 
     def __init__(self, text: str, tokens: Tokens, joints: str = "") -> None:
-        """Take a text; sentences end with their white space.
+        """Take a text; sentences end with their white space. A short one is repeated.
 
         Args:
             text: any.
@@ -35,19 +45,32 @@ class Corpus:
         """
         if not text.strip():
             raise UserError("the haystack's text is empty")
+        if len(text) < _REPEATED:
+            text = f"{text.rstrip()}\n" * -(-_REPEATED // len(text))
         self.text, self.tokens, self._joints = text, tokens, joints
 
     @cached_property
     def token_ends(self) -> NDArray[np.int64]:
-        """Where each token ends, in characters; shape (tokens,)."""
-        return self.tokens.ends(self.text)
+        """Where each token ends, in characters; shape (tokens,). Raises UserError without any."""
+        ends = self.tokens.ends(self.text)
+        if not len(ends):
+            raise UserError("the haystack's text is empty: the tokenizer sees nothing in it")
+        return ends
 
     @cached_property
     def sentence_ends(self) -> NDArray[np.int64]:
-        """Where each sentence ends, its white space included, in characters."""
-        ends = [match.end() for match in _SENTENCE.finditer(self.text)]
-        if not ends or ends[-1] < len(self.text):
-            ends.append(len(self.text))
+        """Where each sentence ends, its white space included, in characters.
+
+        One longer than LONGEST is parted at its line ends, what is longer still between words.
+        """
+        ends: list[int] = []
+        start = 0
+        for end in (*(match.end() for match in _SENTENCE.finditer(self.text)), len(self.text)):
+            if end - start > LONGEST:
+                ends += _parted(self.text, start, end)
+            if end > start:
+                ends.append(end)
+            start = end
         return np.array(ends, np.int64)
 
     def __len__(self) -> int:
@@ -110,6 +133,24 @@ class Corpus:
 
     def _may_be_cut(self, at: int) -> bool:
         return self.text[at].isspace() or self.text[at - 1] in self._joints
+
+
+def _parted(text: str, start: int, stop: int) -> list[int]:
+    """Places strictly within text[start:stop] that part it into pieces of LONGEST at most."""
+    lines = [at for at in (m.end() for m in _LINE.finditer(text, start, stop)) if at < stop]
+    places: list[int] = []
+    for line in (*lines, stop):
+        while line - start > LONGEST:
+            words = max((m.end() for m in _SPACE.finditer(text, start, start + LONGEST)), default=0)
+            start = words or start + LONGEST  # where there are no words, anywhere
+            places.append(start)
+        if line < stop:
+            places.append(line)
+        start = line
+    return places
+
+
+_LINE, _SPACE = re.compile(r"\n\s*"), re.compile(r"\s+")
 
 
 class Cut(NamedTuple):
@@ -188,12 +229,15 @@ def read_texts(path: Path) -> str:
             f"{path}: {size / 1e6:,.0f} MB of text, at most {LARGEST >> 20} MiB are read; name a "
             "smaller folder (a haystack of a million tokens has some 4 MB)"
         )
-    return "\n\n".join(_read(file) for file in files)
+    text = "\n\n".join(filter(None, map(_read, files)))
+    if not text:
+        raise UserError(f"{path}: is empty, or holds empty files alone")
+    return text
 
 
 def _read(file: Path) -> str:
     try:
-        text = file.read_text("utf-8")
+        text = file.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
             f"{file}: is not UTF-8 text (byte {error.start}); convert or remove it"

@@ -36,7 +36,7 @@ from mmneedle.types import (
     split_sample_id,
 )
 
-_FORMAT = 1
+_FORMAT = 2
 _MANIFEST, _CORPUS, _ENDS, _TOKENIZER = "text.json", "corpus.txt", "corpus.npy", "tokenizer.json"
 _OURS = frozenset({_MANIFEST, _CORPUS, _ENDS, _TOKENIZER, "lock"})
 _MEASURED = 8
@@ -213,6 +213,8 @@ def build_texts(
 
 
 def _plan(given: Ingredients, settings: Mapping[TextSetting, int]) -> TextManifest:
+    if max(settings.values(), default=0) > MOST_SAMPLES:
+        raise UserError(f"a setting has at most {MOST_SAMPLES:,} samples")
     tokens = open_tokens(given.tokenizer)
     text = given.corpus[1] if given.corpus else None
     materials = Materials(given.seed, tokens, text, given.questions, given.options)
@@ -272,7 +274,10 @@ def _read(folder: Path) -> TextManifest | None:
     except (ValueError, OSError) as error:
         raise UserError(f"{path}: is not a text data set's recipe ({error})") from None
     if manifest.version != _FORMAT:
-        raise UserError(f"{path}: has format {manifest.version}, this mmneedle reads {_FORMAT}")
+        raise UserError(
+            f"{path}: has format {manifest.version}, this mmneedle reads {_FORMAT}; its samples "
+            "would be others: build it anew"
+        )
     return manifest
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from mmneedle.texts.draw import Draw
 from mmneedle.texts.making import Built, Plan
-from mmneedle.texts.matching import normal, stands
+from mmneedle.texts.matching import Forms, forms, given
 from mmneedle.texts.published import Question, QuestionFile
 from mmneedle.texts.tokens import Tokens
 
@@ -15,9 +15,8 @@ class Library:
     def __init__(self, file: QuestionFile, tokens: Tokens, seed: int) -> None:
         self.file, self.documents, self._tokens = file, file.documents, tokens
         self._counts: dict[int, float] = {}
-        self._normals: dict[int, str] = {}
-        self.heading = tokens.count(f"{document(10, '')}\n\n" * 2) / 2
-        """Tokens that a document takes besides its text."""
+        self._forms: dict[int, Forms] = {}
+        self._headings: dict[int, float] = {}
         self._order = Draw(seed, "questions").order(len(file.questions)).tolist()
         self._shuffled = Draw(seed, "documents").order(len(self.documents)).tolist()
 
@@ -41,8 +40,8 @@ class Library:
 
     def _answered(self, question: Question) -> bool:
         """Whether its documents answer a question, and it does not do so itself."""
-        asked = normal(question.text, loose=True)
-        if any(stands(normal(word, loose=True), asked) for word in question.answers):
+        wordings = (forms(word, loose=True) for word in question.answers)
+        if given(wordings, forms(question.text, loose=True)):
             return False
         return self.holds(question.gold, question.answers)
 
@@ -75,20 +74,31 @@ class Library:
 
     def holds(self, documents: Iterable[int], words: Iterable[str]) -> bool:
         """Whether any of these documents holds any of these answers."""
-        wanted = [normal(word, loose=True) for word in words]
-        return any(stands(word, self._normal(at)) for at in documents for word in wanted)
+        wanted = [forms(word, loose=True) for word in words]
+        return any(given(wanted, self._compared(at)) for at in documents)
 
-    def _normal(self, at: int) -> str:
-        if at not in self._normals:
-            self._normals[at] = normal(self.documents[at], loose=True)
-        return self._normals[at]
+    def _compared(self, at: int) -> Forms:
+        if at not in self._forms:
+            self._forms[at] = forms(self.documents[at], loose=True)
+        return self._forms[at]
 
     def tokens(self, at: int) -> float:
-        """Of a document as it stands in a prompt."""
+        """Of a document as it stands in a prompt, the tenth there."""
         if at not in self._counts:
-            piece = f"{document(10, self.documents[at])}\n\n"
-            self._counts[at] = self._tokens.count(piece * 2) / 2  # less lost by rounding
+            self._counts[at] = self._repeated(f"{document(10, self.documents[at])}\n\n")
         return self._counts[at]
+
+    def heading(self, number: int) -> float:
+        """Tokens that a document takes besides its text; many vocabularies count digits."""
+        digits = len(str(number))
+        if digits not in self._headings:
+            tens = f"{document(10 ** (digits - 1), '')}\n\n"
+            self._headings[digits] = self._repeated(tens)
+        return self._headings[digits]
+
+    def _repeated(self, piece: str) -> float:
+        """Tokens of a piece among its like: what begins a text counts for none, less is rounded."""
+        return (self._tokens.count(piece * 3) - self._tokens.count(piece)) / 2
 
 
 class Fits:
@@ -143,12 +153,13 @@ def _filled(
     texts = [library.documents[at] for at in question.gold]
     tokens = sum(map(library.tokens, question.gold))
     for at in library.others(question, draw, pool):
-        left, size = room - tokens, library.tokens(at)
+        heading = library.heading(len(texts) + 1)
+        left, size = room - tokens, library.tokens(at) - library.heading(10) + heading
         if size > left:
-            share = (left - library.heading) / (size - library.heading)
-            if left - library.heading >= _SHORTEST:
+            if left - heading >= _SHORTEST:
                 text = library.documents[at]
-                texts.append(text[: int(len(text) * share)].rsplit(maxsplit=1)[0])
+                start = text[: int(len(text) * (left - heading) / (size - heading))]
+                texts += start.rsplit(maxsplit=1)[:1]
                 tokens += left
             break
         texts.append(library.documents[at])

@@ -8,6 +8,7 @@
 A wrong file is told in one line that names the line or the field.
 """
 
+import codecs
 import gzip
 import zlib
 from collections.abc import Iterator
@@ -136,7 +137,7 @@ def read_hotpot(path: Path) -> QuestionFile:
             place = shelf.place(f"{title}\n{''.join(sentences)}")
             (gold if title in titles else near).append(place)
         answers = _answers([one.answer])
-        if gold and answers and normal(one.answer) not in ("yes", "no"):
+        if gold and answers and normal(one.answer, loose=True) not in ("yes", "no"):
             questions.append(Question(one.question.strip(), answers, tuple(gold), tuple(near)))
     return _some(path, questions, shelf)
 
@@ -206,6 +207,10 @@ def _decode(
 def _where(content: bytes, error: Exception, line: int | None) -> str:
     """What is wrong, with its line and its field as far as they are known."""
     told = str(error) or "nested too deeply"
+    try:
+        content.decode()
+    except UnicodeDecodeError as wrong:
+        told = f"is not UTF-8 (byte {wrong.start})"
     byte = told.rpartition("(byte ")[2].rstrip(")")
     if line is None and byte.isdigit():
         line = content.count(b"\n", 0, int(byte)) + 1
@@ -222,6 +227,7 @@ def _content(path: Path, most: int | None = None) -> bytes:
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read ({reason})") from None
+    content = content.removeprefix(codecs.BOM_UTF8)
     if len(content) > LARGEST:
         raise UserError(f"{path}: has more than {LARGEST >> 20} MiB; name a part of it")
     return content

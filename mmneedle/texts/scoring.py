@@ -19,7 +19,7 @@ from mmneedle.runlog import Run
 from mmneedle.statistics import clustered, wilson
 from mmneedle.tasks.text import maker_class
 from mmneedle.texts.making import Rule
-from mmneedle.texts.matching import normal, stands
+from mmneedle.texts.matching import forms, given
 from mmneedle.types import ANSWERED, Response, TextSetting, split_sample_id
 
 LOOSE = frozenset({"multidoc", "ruler.qa_1", "ruler.qa_2", "latent"})
@@ -46,9 +46,9 @@ def score_text(
     if response.status not in ANSWERED:
         return None
     loose = setting.task in LOOSE or setting.task.partition(".")[0] in LOOSE
-    text = normal(response.text or "", loose)
-    given = tuple(any(stands(normal(word, loose), text) for word in words) for words in expected)
-    return TextScore(_value(rule_of(setting), given), given)
+    text = forms(response.text or "", loose)
+    found = tuple(given((forms(word, loose) for word in words), text) for words in expected)
+    return TextScore(_value(rule_of(setting), found), found)
 
 
 def _value(rule: Rule, given: tuple[bool, ...]) -> float:

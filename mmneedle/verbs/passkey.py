@@ -32,7 +32,9 @@ def passkey(
     within: Annotated[
         float, typer.Option(help="Per cent to which the length is found.", min=0, max=100)
     ] = 10.0,
-    seed: Annotated[int, typer.Option(help="Another seed, other samples.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Another seed, other samples.", min=0, max=2**63 - 1)
+    ] = 0,
     base_url: Annotated[str | None, typer.Option(help="As run has it.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="As run has it.", min=1)] = None,
     temperature: Annotated[float | None, typer.Option(help="As run has it.")] = None,

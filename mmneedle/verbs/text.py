@@ -43,7 +43,9 @@ def build_text(
         str | None, typer.Option(help="Variants of the task, such as keys8,keys32.")
     ] = None,
     samples: Annotated[int, typer.Option(help="Samples (seeds) a setting.", min=1)] = 5,
-    seed: Annotated[int, typer.Option(help="Another seed, other samples.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Another seed, other samples.", min=0, max=2**63 - 1)
+    ] = 0,
     tokenizer: Annotated[
         Path | None,
         typer.Option(help="The model's folder or tokenizer.json; else 4 characters count as one."),
