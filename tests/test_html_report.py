@@ -26,7 +26,7 @@ from report_runs import (
 from mmneedle import scoring
 from mmneedle.data.shapes import ShapesSource
 from mmneedle.errors import UserError
-from mmneedle.reports import html, svg
+from mmneedle.reports import run_sections, svg
 from mmneedle.reports.findings import TEXT_LIMIT, findings
 from mmneedle.reports.html import missing_datasets, render_report, write_report
 from mmneedle.reports.page import breakable, policy, show
@@ -515,7 +515,7 @@ def test_the_file_stays_small_and_says_what_it_left_out(
     dataset: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = write_run(tmp_path / "run", all_sorts, {Setting(3, 2, 2): 24}, dataset=dataset)
-    monkeypatch.setattr(html, "PICTURE_BYTES", 10_000)
+    monkeypatch.setattr(run_sections, "PICTURE_BYTES", 10_000)
     root = page([run])
     shown = len(root.all("svg", class_="shot"))
     assert shown > 0

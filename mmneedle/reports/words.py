@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
 
 from mmneedle.types import Setting
 
@@ -55,6 +56,11 @@ def typed(setting: Setting) -> str:
 def short(fingerprint: str) -> str:
     """A fingerprint as tables show it: its first 12 characters."""
     return fingerprint[:12]
+
+
+def folder_name(path: Path | str) -> str:
+    """A folder's name: pages are mailed, and where it lay on this machine is nobody's business."""
+    return Path(path).name or str(path)
 
 
 def many(number: int, noun: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from mmneedle.reports import linechart
-from mmneedle.reports.html import commonest_error
+from mmneedle.reports.run_sections import commonest_error
 from mmneedle.reports.textual import depth as depths
 from mmneedle.reports.textual import maps, models
 from mmneedle.reports.textual.examples import Shelf, examples
