@@ -348,6 +348,12 @@ def test_a_real_run_over_http(mmneedle: Shell, tmp_path: Path) -> None:
     assert len(sentences) == 6, "each example shows its needle"
     numbers = {re.findall(r"\d{7}", one)[0] for one in sentences}
     assert all(f"Expected {number}" in page for number in numbers)
+    assert "mmneedle show data niah-" in page and str(tmp_path) not in page
+    data.rename(tmp_path / "moved")
+    mmneedle.ok("text-report", tmp_path / "run", "--out", out)
+    page = plain(out.read_text())
+    assert "(data) there is no data set where the runs saw it" in page
+    assert str(tmp_path) not in page
 
 
 def test_figures_for_papers_have_their_data_and_captions(mmneedle: Shell, tmp_path: Path) -> None:

@@ -537,10 +537,12 @@ def test_a_data_set_that_moved(dataset, tmp_path):
     (tmp_path / "old").rename(tmp_path / "new")
     with Viewer(run.folder) as viewer:
         page = viewer.page("/samples?in=r1")
-        assert "There is no data set at" in page and "--data DIR" in page
+        assert "There is no data set at old now" in page and "--data DIR" in page
+        about = viewer.page("/run?in=r1")
+        assert "Data set" in about and str(tmp_path / "old") not in page + about
         assert found(page) == 24
         sample = viewer.page(f"/sample/{sample_id(TEN, 4)}?in=r1")
-        assert "There is no data set at" in sample and "wrong cell" in sample
+        assert "There is no data set at old" in sample and "wrong cell" in sample
         assert "<img" not in sample
         assert viewer.ask(f"/image/r1/{sample_id(TEN, 4)}/1").status == 404
         assert found(viewer.page("/samples?in=r1&text=who+knows")) == 2

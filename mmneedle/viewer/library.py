@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mmneedle.errors import UserError
 from mmneedle.following import Following
-from mmneedle.reports.words import short
+from mmneedle.reports.words import folder_name, short
 from mmneedle.retrieval.opening import open_again
 from mmneedle.retrieval.passages import ReadText
 from mmneedle.runlog import Run, open_runs
@@ -172,16 +172,17 @@ class _Books:
         for book in list(self.all.values()):  # threads may add one meanwhile
             if book.dataset.fingerprint == mark:
                 return book, None
+        where = folder_name(path)
         try:
             dataset = DataSet.open(path)
         except (UserError, OSError, ValueError):
             return None, (
-                f"There is no data set at {path} now, so captions and pictures are missing "
+                f"There is no data set at {where} now, so captions and pictures are missing "
                 "(mmneedle view … --data DIR names another place)."
             )
         if dataset.fingerprint != mark:
             return None, (
-                f"The data set at {path} is another one now (its fingerprint is "
+                f"The data set at {where} is another one now (its fingerprint is "
                 f"{short(dataset.fingerprint)}, the run's {short(mark)}), so captions and pictures "
                 "are missing (mmneedle view … --data DIR names another place)."
             )

@@ -15,7 +15,7 @@ from mmneedle.following import Following
 from mmneedle.reports import page
 from mmneedle.reports.panels import KINDS as NAMES
 from mmneedle.reports.panels import in_order, named, shaped
-from mmneedle.reports.words import many, short
+from mmneedle.reports.words import folder_name, many, short
 from mmneedle.runlog import STATUSES
 from mmneedle.scoring import SCORERS
 from mmneedle.tasks.grid import GridTask
@@ -316,7 +316,7 @@ def _run_facts(volume: Volume) -> list[tuple[str, str]]:
     header = volume.run.header
     facts = [("Folder", ", ".join(map(str, volume.run.folders)))]
     facts.append(("Task", header.task))
-    facts.append(("Data set", str(header.dataset_path)))
+    facts.append(("Data set", folder_name(header.dataset_path)))
     facts.append(("Fingerprint", header.dataset_fingerprint))
     if header.created:
         facts.append(("Begun", header.created))

@@ -14,7 +14,7 @@ from mmneedle.reports.textual import maps, models
 from mmneedle.reports.textual.examples import Shelf, examples
 from mmneedle.reports.textual.series import NAMES, Level, Read, Series, counted_by
 from mmneedle.reports.twin_section import sections as twin_sections
-from mmneedle.reports.words import many, percent, points, short
+from mmneedle.reports.words import folder_name, many, percent, points, short
 from mmneedle.runlog import STATUSES, Run
 from mmneedle.texts.effective import sentence as effective_sentence
 
@@ -410,7 +410,7 @@ def _run(
         ("Task", header.task),
         ("Run", name),
         ("Begun", str(header.created)),
-        ("Data set", str(header.dataset_path)),
+        ("Data set", folder_name(header.dataset_path)),
         ("Fingerprint", short(header.dataset_fingerprint)),
         ("How requests ended", ", ".join(ended) + commonest_error(run)),
     ]

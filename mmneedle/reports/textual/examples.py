@@ -10,7 +10,7 @@ import numpy as np
 from mmneedle.errors import UserError
 from mmneedle.reports.textual.maps import depth_name
 from mmneedle.reports.textual.series import Read, Series
-from mmneedle.reports.words import short
+from mmneedle.reports.words import folder_name, short
 from mmneedle.runlog import Run
 from mmneedle.texts.dataset import TextDataSet
 from mmneedle.types import sample_id
@@ -51,7 +51,7 @@ class Shelf:
     def missing(self, runs: Sequence[Run]) -> list[str]:
         """Data sets that the page has to do without: fingerprint and place."""
         lines = [
-            f"{short(run.header.dataset_fingerprint)} ({run.header.dataset_path})"
+            f"{short(run.header.dataset_fingerprint)} ({folder_name(run.header.dataset_path)})"
             for run in runs
             if run.header.textual and self.of(run) is None
         ]
@@ -98,16 +98,17 @@ def _item(read: Read, of: Series, row: int, shelf: Shelf) -> dict[str, Any]:
     setting = table.setting[row]
     name = sample_id(setting, int(table.number[row]))
     expected = ["; ".join(words[:3]) for words in (record.expected or ())]
+    dataset, seen = shelf.of(run), run.header.dataset_path
     return {
         "sample": name,
         "length": f"{setting.length:,} {of.unit}",
         "depth": depth_name(setting.depth) if setting.depth >= 0 else "",
         "given": f"{int(table.hits[row])} of {int(table.of[row])}" if table.of[row] > 1 else "",
-        "needles": _needles(shelf.of(run), name),
+        "needles": _needles(dataset, name),
         "expected": cut(", ".join(expected)),
         "status": record.response.status,
         "answer": cut(record.response.text or ""),
-        "show": f"mmneedle show {run.header.dataset_path} {name}",
+        "show": f"mmneedle show {folder_name(dataset.folder if dataset else seen)} {name}",
     }
 
 
