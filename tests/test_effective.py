@@ -1,12 +1,14 @@
 """Effective lengths: by hand, by hypothesis, and of runs as a user has them."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from shell import Shell
+from text_runs import grid, says, write_text_run
 
 from mmneedle.runlog import Run
 from mmneedle.statistics import clustered, wilson
@@ -52,6 +54,20 @@ def test_a_threshold_within_an_interval_is_told() -> None:
     assert "the data cannot tell: anything from 1,024 to 2,048 is possible" in sentence(one)
     assert "within the interval at 2,048" in sentence(one)
     assert "passes, not surely" in table(one)
+
+
+def test_a_mean_of_tenths_at_the_threshold_passes() -> None:
+    """1,070 of 1,250 are 85.6 %, in whatever order tenths are added up."""
+    draw = random.Random(0)
+    for _ in range(50):
+        hits = [10] * 125
+        for index in draw.sample(range(125), 90):
+            hits[index] = 8
+        tally = Tally()
+        tally.asked = 125
+        for index, right in enumerate(hits):
+            tally.add(index, right, 10)
+        assert tally.point(4096).passes(0.856)
 
 
 def test_the_ends() -> None:
@@ -130,6 +146,52 @@ def test_depths_are_one_cluster(mmneedle: Shell) -> None:
     assert [p.n for p in series] == [15, 15]
     assert series[0].interval == clustered([3] * 5, [3] * 5)
     assert series[0].interval == wilson(5, 5)
+
+
+def test_models_with_other_parameters_are_others(mmneedle: Shell, tmp_path: Path) -> None:
+    plan = grid("niah", (512, 1024), (0, 1000), 40)
+    for name, scaling, right in (("a", "linear", True), ("b", "yarn", False)):
+        write_text_run(
+            tmp_path / name,
+            lambda setting, index, right=right: says(right, setting),
+            plan,
+            adapter={"rope_scaling": scaling},
+        )
+    printed = mmneedle.ok("effective", tmp_path / "a", tmp_path / "b")
+    first, second = printed.split("\n\n")
+    assert first.startswith("test/model (rope_scaling linear): niah")
+    assert "effective length: 1,024 tokens or more" in first
+    assert second.startswith("test/model (rope_scaling yarn): niah")
+    assert "effective length: below 512 tokens" in second
+
+
+def test_no_sample_counts_twice(mmneedle: Shell, tmp_path: Path) -> None:
+    for name in "ab":
+        write_text_run(
+            tmp_path / name,
+            lambda setting, index: says(True, setting),
+            grid("niah", (512,), (0,), 4),
+        )
+    done = mmneedle("effective", tmp_path / "a", tmp_path / "b")
+    assert done.status == 2
+    assert "ask one model the same samples of niah-l512-d0-k1" in done.err
+
+
+@pytest.mark.parametrize("verb", ["effective", "text-report"])
+def test_a_threshold_in_per_cent_or_as_a_share(mmneedle: Shell, tmp_path: Path, verb: str) -> None:
+    write_text_run(
+        tmp_path / "a",
+        lambda setting, index: says(index < 10, setting),
+        grid("niah", (512,), (0,), 20),
+    )
+    out = tmp_path / "out.html"
+    told = []
+    for threshold in ("0.9", "90"):
+        words = ["--out", out] if verb == "text-report" else []
+        printed = mmneedle.ok(verb, tmp_path / "a", "--threshold", threshold, *words)
+        told.append(out.read_text() if words else printed)
+    assert told[0] == told[1]
+    assert "below 512" in told[0]
 
 
 def test_of_all_ruler_tasks_together(mmneedle: Shell) -> None:

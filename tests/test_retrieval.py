@@ -224,6 +224,32 @@ def test_all_units_are_the_whole_text(texts: TextDataSet) -> None:
             assert request.sample.expected == sample.expected  # type: ignore[union-attr]
 
 
+def test_a_documents_number_is_no_answer(tmp_path: Path) -> None:
+    """Whoever reads the seventh document alone has not read that there are seven."""
+    towns = ("Arnby", "Belmor", "Carvey", "Dunlow", "Elstad", "Farrow", "Gorwen", "Holmly")
+    gold = {"title": "Mills", "text": "There are 7 of them.", "hasanswer": True, "isgold": True}
+    others = [
+        {"title": town, "text": f"How many mills, {town}?", "hasanswer": False, "isgold": False}
+        for town in towns
+    ]
+    line = {"question": "How many mills has Arnby?", "answers": ["7"], "ctxs": [gold, *others]}
+    (tmp_path / "nq.jsonl").write_text(json.dumps(line))
+    dataset = build_texts(
+        tmp_path / "set",
+        Ingredients(task="multidoc", questions=(tmp_path / "nq.jsonl",)),
+        {TextSetting("multidoc.open", 9, depth): 1 for depth in (0, 500, 750, 1000)},
+    )
+    task = asked(dataset, 1)
+    for setting in dataset.settings:
+        sample = dataset.maker.sample(setting, 0)
+        assert "Document 7:" in sample.prompt
+        for unit in range(9):
+            reading = task.reread(sample, (unit,)).reading
+            assert reading is not None
+            assert reading.holds == ((sample.details["gold"] - 1,),)
+            assert reading.found == (unit == sample.details["gold"] - 1,)
+
+
 def test_a_few_units_hold_the_needle_and_the_question(texts: TextDataSet) -> None:
     """Every default variant of every task; those that count or trace need all of the text."""
     task = asked(texts, 3)

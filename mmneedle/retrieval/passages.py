@@ -1,5 +1,6 @@
 """Text tasks of which only the best chunks, pairs or documents are read."""
 
+import re
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -16,6 +17,7 @@ from mmneedle.types import Needs, Reader, Reading, Request, TextSample, TextSett
 
 WHOLE = {"keyvalue": "pairs", "multidoc": "documents"}
 """Tasks whose haystacks are no running text, and what they are made of."""
+_HEADING = re.compile(r"^Document \d+: ")
 _UNKNOWN = "-1"
 """What a sample expects where its needle is not in what is read."""
 
@@ -71,7 +73,7 @@ class ReadText:
         self, sample: TextSample, before: str, units: Units, after: str, chosen: tuple[int, ...]
     ) -> Request:
         read = units.read(chosen) if chosen else ""
-        holds, found = _held(sample, units, read)
+        holds, found = _held(sample, units, chosen, read)
         reading = Reading(
             units=chosen,
             of=len(units.spans),
@@ -114,12 +116,13 @@ def _left(
 
 
 def _held(
-    sample: TextSample, units: Units, read: str
+    sample: TextSample, units: Units, chosen: Sequence[int], read: str
 ) -> tuple[tuple[tuple[int, ...], ...], tuple[bool, ...]]:
     """Of each needle: which units hold it, and whether what is read does.
 
     That is the sentence that states it, word for word, where the haystack has one; else any of
-    the wordings of its answer, as scores look for them. Where the answer is counted over all of
+    the wordings of its answer, as scores look for them; of documents, in those that the task says
+    answer it (a document's own number is no answer). Where the answer is counted over all of
     the haystack, no unit holds it, and there is nothing to tell; nor where there is no haystack.
     """
     if "counts" in sample.details or not units.spans:
@@ -132,12 +135,13 @@ def _held(
             tuple(tuple(at for at, text in enumerate(texts) if it in text) for it in wanted),
             tuple(it in read for it in wanted),
         )
-    plain = [forms(text, loose=True) for text in texts]
-    whole = forms(read, loose=True)
-    answers = [[forms(word, loose=True) for word in words] for words in sample.expected]
-    return (
-        tuple(
-            tuple(at for at, text in enumerate(plain) if given(words, text)) for words in answers
-        ),
-        tuple(given(words, whole) for words in answers),
+    where: int | list[int] | None = sample.details.get("gold")
+    gold = (
+        range(1, len(texts) + 1) if where is None else where if isinstance(where, list) else [where]
     )
+    plain = {at - 1: forms(_HEADING.sub("", texts[at - 1]), loose=True) for at in gold}
+    answers = [[forms(word, loose=True) for word in words] for words in sample.expected]
+    holds = tuple(
+        tuple(at for at, text in sorted(plain.items()) if given(words, text)) for words in answers
+    )
+    return holds, tuple(not set(chosen).isdisjoint(units_) for units_ in holds)

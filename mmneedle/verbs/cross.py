@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from mmneedle import arguments
 from mmneedle.verbs.options import Columns, Formats, Json, Width, read_formats
 from mmneedle.verbs.printing import print_json
 
@@ -66,7 +67,7 @@ def text_report(
     from mmneedle.runlog import open_runs
 
     opened = open_runs(runs, textual=None)
-    share = None if threshold is None else threshold / 100
+    share = None if threshold is None else arguments.share(threshold)
     if figures is not None:
         from mmneedle.reports.figures.texts import write_text_figures
 

@@ -40,7 +40,7 @@ def sweep(
         model,
         [read_rope(text) for text in dict.fromkeys(rope)],
         log,
-        threshold=None if threshold is None else threshold / 100,
+        threshold=None if threshold is None else arguments.share(threshold),
         options={key: value for key, value in options.items() if value is not None},
         quiet=quiet,
     )

@@ -329,14 +329,20 @@ def effective(
     as_json: Json = False,
 ) -> None:
     """Say up to which length each model holds a score (docs/text-tasks.md)."""
+    import msgspec
+
+    from mmneedle.reports.textual.series import subjects
     from mmneedle.runlog import open_runs
     from mmneedle.texts.effective import effective_json, effective_lengths, table
 
-    found = effective_lengths(
-        open_runs(runs, textual=True),
-        None if threshold is None else arguments.share(threshold),
-        None if base is None else arguments.share(base),
-    )
+    opened = open_runs(runs, textual=True)
+    share = None if threshold is None else arguments.share(threshold)
+    of = None if base is None else arguments.share(base)
+    found = [
+        msgspec.structs.replace(one, model=name)
+        for name, group in subjects(opened)
+        for one in effective_lengths([opened[number] for number in group], share, of)
+    ]
     if as_json:
         print_json(effective_json(found))
     else:

@@ -146,15 +146,11 @@ def read(runs: Sequence[Run], threshold: float | None = None) -> Read:
     if not runs:
         raise UserError("a page needs at least one run")
     names = list(map(visible, run_names(runs)))
-    groups: dict[bytes, list[int]] = {}
-    for number, run in enumerate(runs):
-        groups.setdefault(_identity(run), []).append(number)
-    subjects = _called([[runs[i] for i in group] for group in groups.values()])
+    found = subjects(runs)
     of_subject = [0] * len(runs)
     series: list[Series] = []
     several = len({r.header.dataset_fingerprint for r in runs if r.header.task in FORM_OF}) > 1
-    for subject, group in enumerate(groups.values()):
-        _check_apart([runs[number] for number in group])
+    for subject, (_, group) in enumerate(found):
         for number in group:
             of_subject[number] = subject
             if not runs[number].header.textual:
@@ -163,7 +159,22 @@ def read(runs: Sequence[Run], threshold: float | None = None) -> Read:
         series += _text_series(runs, textual, subject, threshold)
     order = {kind: at for at, kind in enumerate(("image", "literal", "paraphrase", "text"))}
     series.sort(key=lambda one: (order[one.kind], one.key, one.subject))
-    return Read(subjects, tuple(runs), tuple(names), tuple(of_subject), tuple(series))
+    called = tuple(name for name, _ in found)
+    return Read(called, tuple(runs), tuple(names), tuple(of_subject), tuple(series))
+
+
+def subjects(runs: Sequence[Run]) -> list[tuple[str, list[int]]]:
+    """Each model with its parameters: what it is called, and which of the runs are its.
+
+    Raises UserError where two of them ask the same samples.
+    """
+    groups: dict[bytes, list[int]] = {}
+    for number, run in enumerate(runs):
+        groups.setdefault(_identity(run), []).append(number)
+    members = [[runs[number] for number in group] for group in groups.values()]
+    for some in members:
+        _check_apart(some)
+    return list(zip(_called(members), groups.values(), strict=True))
 
 
 def _identity(run: Run) -> bytes:
