@@ -9,11 +9,10 @@ from mmneedle import adapters, batching, runner
 from mmneedle.adapters.limits import Book, surely_too_long
 from mmneedle.adapters.reasoning import ANSWER_TOKENS
 from mmneedle.adapters.window import Windowed
-from mmneedle.batchlog import open_batches
+from mmneedle.batching import BatchSummary, open_batches
 from mmneedle.console import progress
 from mmneedle.costs import Prices, find_prices, why_no_prices
 from mmneedle.errors import UserError
-from mmneedle.intake import BatchSummary
 from mmneedle.ledger import Ledger
 from mmneedle.preflight import Preflight, preflight
 from mmneedle.retrieval.asked import Asked

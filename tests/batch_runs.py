@@ -11,7 +11,7 @@ from PIL import Image
 from mmneedle import batching
 from mmneedle.adapters import create
 from mmneedle.batching import batch_api
-from mmneedle.intake import BatchSummary
+from mmneedle.batching.intake import BatchSummary
 from mmneedle.pacing import Backoff
 from mmneedle.runlog import Record, Run, RunLog
 from mmneedle.types import Request, Sample, Setting, sample_id

@@ -13,7 +13,7 @@ from seer import Seer
 from shell import Shell, build
 
 from mmneedle import batching
-from mmneedle.batchlog import open_batches
+from mmneedle.batching.log import open_batches
 from mmneedle.data.coco import find_coco
 from mmneedle.pacing import Backoff
 from mmneedle.stitching.dataset import build as build_dataset

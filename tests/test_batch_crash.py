@@ -19,7 +19,7 @@ from chat_server import Reply
 from fakes import SMALL
 from test_run_crash import wait_until
 
-from mmneedle.batchlog import open_batches
+from mmneedle.batching.log import open_batches
 from mmneedle.types import sample_id
 
 SAMPLES = 30
@@ -32,7 +32,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from batch_runs import run
 from fakes import FakeDataSet
-from mmneedle import intake
+from mmneedle.batching import intake
 from mmneedle.adapters.batches import Limits
 from mmneedle.errors import UserError
 

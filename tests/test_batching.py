@@ -30,7 +30,7 @@ from mmneedle import runner
 from mmneedle.adapters import create
 from mmneedle.adapters.batches import Limits
 from mmneedle.batching import batch_api
-from mmneedle.batchlog import BatchLog, open_batches
+from mmneedle.batching.log import BatchLog, open_batches
 from mmneedle.errors import UserError
 from mmneedle.runlog import Run
 from mmneedle.types import sample_id

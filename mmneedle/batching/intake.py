@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from mmneedle.adapters.batches import BatchAPI, Submission
-from mmneedle.batchlog import Records
+from mmneedle.batching.log import Records
+from mmneedle.batching.patience import Patience
 from mmneedle.ledger import Ledger
-from mmneedle.patience import Patience
 from mmneedle.runlog import Record, RunLog, now
 from mmneedle.runner import RunSummary
 from mmneedle.types import ANSWERED, RETRYABLE, Response, split_sample_id

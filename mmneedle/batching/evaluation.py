@@ -1,19 +1,8 @@
-"""The evaluation by batch APIs: what `runner` does, at half the price and within a day.
+"""The loop of an evaluation by batches: submissions, looks, what comes of them."""
 
-Samples that are not finished go to the provider in files of thousands; this process looks now and
-then whether they are answered. It may be killed at any moment: every submission is written down
-before the provider hears of it and bears a token of ours, so the next process finds the batch that
-came of it, or knows that none did, before it sends anything (`batchlog`). Answers become the same
-records in responses.jsonl as those of a direct run, and either may go on with the other.
-
-Memory does not grow with the plan: a few bytes a sample, and the ids of one batch.
-"""
-
-import asyncio
 import math
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
@@ -25,15 +14,15 @@ from mmneedle.adapters.batches import (
     Found,
     Submission,
 )
-from mmneedle.batchlog import BatchLog
+from mmneedle.batching.intake import BatchSummary, Intake, Table, Work
+from mmneedle.batching.log import BatchLog
+from mmneedle.batching.packing import Packer, Round
+from mmneedle.batching.patience import LeaveError, Patience
 from mmneedle.errors import UserError
-from mmneedle.intake import BatchSummary, Intake, Table, Work
 from mmneedle.ledger import Ledger
 from mmneedle.pacing import Backoff
-from mmneedle.packing import Packer, Round
-from mmneedle.patience import LeaveError, Patience
 from mmneedle.runlog import FINAL, Run, RunLog
-from mmneedle.runner import REJECTED, Progress, Samples, asked, chosen, signals
+from mmneedle.runner import REJECTED, Progress, Samples, asked, chosen
 from mmneedle.types import (
     ANSWERED,
     RETRYABLE,
@@ -54,15 +43,6 @@ _SHOWN = 5
 
 def _few(ids: list[str]) -> str:
     return ", ".join([*ids[:_SHOWN], *["…"] * (len(ids) > _SHOWN)])
-
-
-def batch_api(adapter: Adapter) -> BatchAPI:
-    """The adapter's batches. Raises UserError where its provider has none."""
-    make = getattr(adapter, "batches", None)
-    if make is None:
-        raise UserError(f"{adapter.model} has no batch API; leave out --batch")
-    api: BatchAPI = make()
-    return api
 
 
 class BatchEvaluation:
@@ -476,26 +456,3 @@ class BatchEvaluation:
     def _show(self) -> None:
         self.summary.running = sum(work.done for work in self.work.values())
         self.progress(self.summary)
-
-
-def run(
-    task: Task, dataset: Samples, adapter: Adapter, api: BatchAPI, log: RunLog, **options: Any
-) -> BatchSummary:
-    """Ask every sample of `log.plan` that is not finished; options as `BatchEvaluation` has them.
-
-    Ctrl-C (or SIGTERM) leaves at once; the summary says which batches go on at the provider.
-
-    Raises:
-        UserError: a wrong key, a log that cannot be written. What was finished before is on disk.
-    """
-
-    async def main() -> BatchSummary:
-        try:
-            evaluation = BatchEvaluation(task, dataset, adapter, api, log, **options)
-            with signals(evaluation.interrupt):
-                return await evaluation.run()
-        finally:
-            await api.aclose()
-            await adapter.aclose()
-
-    return asyncio.run(main())

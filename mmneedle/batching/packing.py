@@ -7,11 +7,11 @@ from typing import NamedTuple
 import msgspec
 
 from mmneedle.adapters.batches import NO_RESULT, BatchAPI, Submission
-from mmneedle.batchlog import BatchLog, Draft
+from mmneedle.batching.intake import Intake, Table
+from mmneedle.batching.log import BatchLog, Draft
+from mmneedle.batching.patience import Patience
 from mmneedle.errors import UserError
-from mmneedle.intake import Intake, Table
 from mmneedle.ledger import Ledger
-from mmneedle.patience import Patience
 from mmneedle.runlog import Record, now, request_digest
 from mmneedle.types import Adapter, AnySetting, Request, Response, Sample, Task, split_sample_id
 
