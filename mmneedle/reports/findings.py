@@ -1,57 +1,46 @@
-"""One pass over a run's answers: where it finds, where it looks, and which samples to show.
+"""Where a run finds, where it looks when nothing is there, and which samples to show.
 
-Memory holds counts and a few samples a setting, however many answers there are.
+All is counted from the run's columns (`outcomes`); the log is read for the samples shown alone.
 """
 
-from bisect import insort
-from typing import get_args
-
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from mmneedle import scoring
-from mmneedle.runlog import Record, Run
-from mmneedle.statistics import clustered, wilson
-from mmneedle.types import ErrorKind, Location, Response, Setting, parse_sample_id
+from mmneedle.outcomes import KINDS, NOWHERE, Outcomes, outcomes
+from mmneedle.runlog import Run
+from mmneedle.statistics.shares import share
+from mmneedle.types import Location, Response, Setting
+
+Cells = NDArray[np.int16]
+"""Image, row, column; (m, 3)."""
+Flags = NDArray[np.bool_]
 
 TEXT_LIMIT = 2_000
 """Characters of an answer that a page shows."""
 RIGHT, NO_ANSWER = "right", "no_answer"
-ERRORS = (*get_args(ErrorKind), NO_ANSWER)
+ERRORS = (*KINDS, NO_ANSWER)
 """Categories that are shown first, in their order."""
 PER_CATEGORY = 4
 """Samples kept of each category: the first ones of the data set, whatever order they came in."""
 
 
-class Tally(msgspec.Struct):
+class Tally(msgspec.Struct, frozen=True):
     """Needles asked for at one place, and how many answers were right about them."""
 
-    total: int = 0
-    index: int = 0
-    exact: int = 0
-    parts: dict[int, tuple[int, int]] = {}
-    """Needles, and right answers, by the number of a haystack that questions share."""
-
-    def add(self, truth: Location, said: Location | None, haystack: int | None = None) -> None:
-        """Count one answered needle."""
-        self.total += 1
-        self.index += said is not None and said.image == truth.image
-        self.exact += said == truth
-        if haystack is not None:
-            total, exact = self.parts.get(haystack, (0, 0))
-            self.parts[haystack] = total + 1, exact + (said == truth)
+    total: int
+    index: int
+    """Answers that named the right image."""
+    exact: int
+    """Answers that named the right cell."""
+    exact_interval: tuple[float, float] | None = None
+    """The 95 % interval of `exact_rate`; None where nothing was asked, and of single cells."""
 
     @property
     def index_rate(self) -> float | None:
         """The share that named the right image; None where nothing was asked."""
         return self.index / self.total if self.total else None
-
-    @property
-    def exact_interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of `exact_rate`."""
-        if self.parts:
-            parts = [self.parts[haystack] for haystack in sorted(self.parts)]
-            return clustered([exact for _, exact in parts], [total for total, _ in parts])
-        return wilson(self.exact, self.total) if self.total else None
 
     @property
     def exact_rate(self) -> float | None:
@@ -96,47 +85,6 @@ class Findings(msgspec.Struct):
     examples: dict[str, list[Example]]
     """By category."""
 
-    @classmethod
-    def empty(cls, setting: Setting) -> "Findings":
-        """Before anything is counted."""
-        rows, cols = range(setting.rows), range(setting.cols)
-        return cls(
-            setting=setting,
-            cells=[[Tally() for _ in cols] for _ in rows],
-            images=[Tally() for _ in range(setting.images)],
-            pointed=[[0 for _ in cols] for _ in rows],
-            pointed_images=[0] * setting.images,
-            examples={},
-        )
-
-    def count(
-        self, truth: tuple[Location | None, ...], score: scoring.Score, haystack: int | None = None
-    ) -> None:
-        """Count one answered sample, needle by needle."""
-        for true, answer in zip(truth, score.answers, strict=True):
-            said = answer.location
-            if true is not None:
-                self.cells[true.row - 1][true.column - 1].add(true, said)
-                self.images[true.image - 1].add(true, said, haystack)
-            elif said is not None and self.holds(said):
-                self.pointed[said.row - 1][said.column - 1] += 1
-                self.pointed_images[said.image - 1] += 1
-
-    def holds(self, place: Location) -> bool:
-        """Whether the haystack has this cell."""
-        shape = self.setting
-        return (
-            1 <= place.image <= shape.images
-            and 1 <= place.row <= shape.rows
-            and 1 <= place.column <= shape.cols
-        )
-
-    def keep(self, example: Example) -> None:
-        """Remember a sample if it is among the first of its category."""
-        kept = self.examples.setdefault(example.category, [])
-        insort(kept, example, key=lambda e: e.index)
-        del kept[PER_CATEGORY:]
-
     @property
     def false_alarms(self) -> int:
         """Cells of the haystack named although the needle is not there."""
@@ -159,42 +107,108 @@ def _is_right(category: str) -> bool:
 
 
 def findings(run: Run) -> dict[Setting, Findings]:
-    """Read all answers of a run once."""
-    found: dict[Setting, Findings] = {}
-    for record in run.outcomes():
-        setting, index = parse_sample_id(record.sample)
-        of_setting = found.get(setting)
-        if of_setting is None:
-            of_setting = found[setting] = Findings.empty(setting)
-        truth = tuple(record.truth)
-        scores = _scores(setting, truth, record)
-        if "robust" in scores:
-            of_setting.count(truth, scores["robust"], run.header.haystack(index))
-        of_setting.keep(_example(index, record, truth, scores))
-    return dict(sorted(found.items()))
-
-
-def _scores(
-    setting: Setting, truth: tuple[Location | None, ...], record: Record
-) -> dict[str, scoring.Score]:
-    response, reading = record.response, record.reading or None
-    scores = {
-        name: scoring.score(setting, truth, response, name, reading) for name in ("robust", "paper")
+    """What a run did, setting by setting; those of which no sample was tried are left out."""
+    return {
+        setting: _of(run, table)
+        for setting, table in sorted(outcomes(run).items())
+        if table.status.any()
     }
-    return {name: score for name, score in scores.items() if score is not None}
 
 
-def _example(
-    index: int,
-    record: Record,
-    truth: tuple[Location | None, ...],
-    scores: dict[str, scoring.Score],
-) -> Example:
+def _of(run: Run, table: Outcomes) -> Findings:
+    setting, marks = table.setting, table.marks["robust"]
+    each = setting.needles
+    answered, haystack = np.repeat(marks.answered, each), np.repeat(table.haystack, each)
+    truth, said = table.truth.reshape(-1, 3), marks.said.reshape(-1, 3)
+    there = truth[:, 0] != NOWHERE
+    asked, absent = there & answered, said[~there & answered]
+    pointed = absent[_inside(absent, setting)]
+    return Findings(
+        setting=setting,
+        cells=_by_cell(setting, truth[asked], said[asked]),
+        images=_by_image(
+            setting, truth[asked], said[asked], haystack[asked] if table.shared else None
+        ),
+        pointed=_grid(setting, pointed).tolist(),
+        pointed_images=_count(pointed[:, 0], setting.images).tolist(),
+        examples=_examples(run, table),
+    )
+
+
+def _inside(cells: Cells, setting: Setting) -> Flags:
+    """Which cells the haystack has."""
+    most = (setting.images, setting.rows, setting.cols)
+    return np.asarray(((cells >= 1) & (cells <= most)).all(axis=1))
+
+
+def _count(numbers: NDArray[np.int16], most: int) -> NDArray[np.int64]:
+    """How often each number from 1 to `most` is there."""
+    return np.bincount(numbers.astype(np.int64) - 1, minlength=most)
+
+
+def _grid(setting: Setting, cells: Cells) -> NDArray[np.int64]:
+    """How many cells lie in each row and column, over all images; (rows, cols)."""
+    flat = (cells[:, 1].astype(np.int64) - 1) * setting.cols + cells[:, 2] - 1
+    counts = np.bincount(flat, minlength=setting.rows * setting.cols)
+    return counts.reshape(setting.rows, setting.cols)
+
+
+def _by_cell(setting: Setting, truth: Cells, said: Cells) -> list[list[Tally]]:
+    image, exact = said[:, 0] == truth[:, 0], (said == truth).all(axis=1)
+    parts = [_grid(setting, truth[hit]).tolist() for hit in (image | True, image, exact)]
+    return [
+        [Tally(*counts) for counts in zip(*rows, strict=True)] for rows in zip(*parts, strict=True)
+    ]
+
+
+def _by_image(
+    setting: Setting, truth: Cells, said: Cells, haystack: NDArray[np.int64] | None
+) -> list[Tally]:
+    image, exact = said[:, 0] == truth[:, 0], (said == truth).all(axis=1)
+    found = []
+    for number in range(1, setting.images + 1):
+        here = truth[:, 0] == number
+        right = share(exact[here], None if haystack is None else haystack[here])
+        interval = right.interval if right.n else None
+        found.append(Tally(right.n, int(image[here].sum()), right.hits, interval))
+    return found
+
+
+def _examples(run: Run, table: Outcomes) -> dict[str, list[Example]]:
+    """The first samples of each category."""
+    category = _categories(table)
+    found: dict[str, list[Example]] = {}
+    for name in dict.fromkeys(category.tolist()):
+        if name:
+            rows = np.flatnonzero(category == name)[:PER_CATEGORY]
+            found[name] = [_example(run, table, int(row), name) for row in rows]
+    return found
+
+
+def _categories(table: Outcomes) -> NDArray[np.str_]:
+    """What each sample comes to; "" where it was never tried. Shape (n,)."""
+    marks = table.marks["robust"]
+    wrong = marks.kind > 0
+    first = np.take_along_axis(marks.kind, wrong.argmax(axis=1)[:, None], axis=1)[:, 0]
+    names = np.array([NO_ANSWER, f"{RIGHT} absent", f"{RIGHT} found", "", *KINDS])
+    right = np.where(table.positive, 2, 1)
+    code = np.where(wrong.any(axis=1), 3 + first, np.where(marks.answered, right, 0))
+    return names[np.where(table.status > 0, code, 3)]
+
+
+def _example(run: Run, table: Outcomes, row: int, category: str) -> Example:
+    record = table.record(run, row)
+    assert record is not None  # it was tried
+    truth, reading = tuple(record.truth), record.reading or None
+    scores = {
+        name: scoring.score(table.setting, truth, record.response, name, reading)
+        for name in scoring.SCORERS
+    }
     text, reasoning = record.response.text, record.response.reasoning
     return Example(
-        index=index,
+        index=int(table.number[row]),
         sample=record.sample,
-        category=_category(truth, scores.get("robust")),
+        category=category,
         truth=truth,
         response=msgspec.structs.replace(
             record.response,
@@ -203,14 +217,5 @@ def _example(
         ),
         text_length=len(text or ""),
         reasoning_length=len(reasoning or ""),
-        scores=scores,
+        scores={name: score for name, score in scores.items() if score is not None},
     )
-
-
-def _category(truth: tuple[Location | None, ...], score: scoring.Score | None) -> str:
-    if score is None:
-        return NO_ANSWER
-    for kind in score.kinds:
-        if kind:
-            return kind
-    return f"{RIGHT} {'found' if truth[0] is not None else 'absent'}"
