@@ -4,14 +4,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-browser test-hf test-vllm lint bench wheel lock clean
+.PHONY: demo test test-random test-browser test-hf test-vllm lint bench wheel lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/ready-demo ## the whole job offline: build, run, score, report
 	$(BIN)/mmneedle demo
 
+# A process for each CPU, eight at most; one that has done its part takes over some of another's.
+TOGETHER := -n auto --maxprocesses 8 --dist worksteal
+LIGHT_TESTS := not browser and not hf and not vllm
+
 test: $(VENV)/ready-test ## fast tests
-	$(BIN)/python -m pytest -m "not browser and not hf and not vllm"
+	$(BIN)/python -m pytest $(TOGETHER) -m "$(LIGHT_TESTS)"
+
+test-random: $(VENV)/ready-test ## their property tests on fresh examples, five times as many
+	$(BIN)/python -m pytest $(TOGETHER) -m "hypothesis and $(LIGHT_TESTS)" --hypothesis-profile random
 
 test-browser: $(VENV)/ready-browser ## tests that drive a real Chromium (Debian: chromium)
 	$(BIN)/python -m pytest -m browser

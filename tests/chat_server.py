@@ -59,6 +59,8 @@ class Reply:
     """Close the connection after so many bytes of the response."""
     pause: float = 0.0
     """Seconds between the pieces of a body."""
+    together: asyncio.Barrier | None = None
+    """Where requests wait for each other before any is answered."""
 
 
 def completion(text: str | None = "-1", finish: str | None = "stop", **message: Any) -> Reply:
@@ -163,6 +165,8 @@ class ChatServer:
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
             reply = self.script(ask)
+            if reply.together:
+                await reply.together.wait()
             await asyncio.sleep(reply.delay)
         finally:
             self.at_once -= 1

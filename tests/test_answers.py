@@ -2,8 +2,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from rounds import examples
 
 from mmneedle.answers import is_refusal, read_paper, read_robust
 from mmneedle.reading import cleaning
@@ -77,7 +78,7 @@ TEXTS = st.one_of(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(TEXTS, st.sampled_from(SETTINGS))
 def test_any_text_is_read_as_one_answer_a_needle(text, setting):
     answers = read_robust(text, setting)
@@ -89,7 +90,7 @@ def test_any_text_is_read_as_one_answer_a_needle(text, setting):
     assert len(said.answers(setting)) == setting.needles
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.lists(st.sampled_from([*"0123456789", ", ", ",", " ", "-", "; ", "\n"])).map("".join))
 def test_no_number_is_made_up(text):
     there = {int(digits) for digits in "".join(c if c.isdigit() else " " for c in text).split()}

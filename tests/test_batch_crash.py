@@ -8,7 +8,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -38,12 +37,16 @@ from mmneedle.errors import UserError
 
 write = intake.Intake.write
 
-def child(folder, provider, url, samples, pause):
-    async def slowly(self, records):
+def child(folder, provider, url, samples, writes):
+    async def counted(self, records):
+        nonlocal writes
         await write(self, records)
-        time.sleep(pause)
+        writes -= 1
+        if not writes:
+            print("stays", flush=True)
+            time.sleep(3600)
 
-    intake._TOGETHER, intake.Intake.write = 4, slowly
+    intake._TOGETHER, intake.Intake.write = 4, counted
     server = SimpleNamespace(provider=provider, url=url)
     data, limits = FakeDataSet(small=samples), Limits(12, 10**9)
     try:
@@ -54,7 +57,7 @@ def child(folder, provider, url, samples, pause):
     sys.exit(bool(summary.missing))
 
 with suppress(SystemExit):
-    child(sys.argv[1] + "/warm-up", *sys.argv[2:], 2, 0.0)  # SDKs make much when first used
+    child(sys.argv[1] + "/warm-up", *sys.argv[2:], 2, 0)  # SDKs make much when first used
 for line in sys.stdin:
     out, *arguments = json.loads(line)
     pid = os.fork()
@@ -63,6 +66,7 @@ for line in sys.stdin:
             os.dup2(os.open(out + str(number), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         child(*arguments)
     print(pid, flush=True)
+    sys.stdin.readline()  # until then the number is nobody else's
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
@@ -87,18 +91,25 @@ class Nursery:
         assert self.reports.readline().startswith("2 of 2 samples answered")
         forget(server)
 
-    def start(self, folder: Path, pause: float = 0.0) -> None:
-        """Fork a run."""
-        order = (str(self.out), str(folder), self.server.provider, self.server.url, SAMPLES, pause)
+    def start(self, folder: Path, writes: int = 0) -> None:
+        """Fork a run, which stays where it is after so many writes; 0: it does not."""
+        Path(f"{self.out}1").write_text("")
+        order = (str(self.out), str(folder), self.server.provider, self.server.url, SAMPLES, writes)
         self.orders.write(json.dumps(order) + "\n")
         self.orders.flush()
         self.pid = int(self.reports.readline())
+
+    def stays(self) -> bool:
+        """Whether it does so now."""
+        return Path(f"{self.out}1").read_text() == "stays\n"
 
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
     def wait(self) -> tuple[int, str, str]:
         """Exit status, stdout and stderr of the run."""
+        self.orders.write("\n")
+        self.orders.flush()
         status = int(self.reports.readline())
         return status, *(Path(f"{self.out}{n}").read_text() for n in (1, 2))
 
@@ -174,12 +185,14 @@ def test_killed_while_it_takes_results_in(
     server: BatchServer, nursery: Nursery, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    for kill in range(1, 5):
-        nursery.start(folder, pause=0.05)
-        wait_until(lambda: lines(folder) >= kill * 6)  # noqa: B023
+    before = 0
+    for writes in (2, 1, 2, 1):
+        nursery.start(folder, writes)
+        wait_until(nursery.stays)
         nursery.send(signal.SIGKILL)
         assert nursery.wait()[0] == -signal.SIGKILL
-        assert lines(folder) < SAMPLES
+        assert before < lines(folder) < SAMPLES
+        before = lines(folder)
     nursery.start(folder)
     assert nursery.wait()[0] == 0
     check(folder, server)
@@ -201,8 +214,7 @@ def test_killed_at_any_time(server: BatchServer, nursery: Nursery, tmp_path: Pat
     for part in range(1, 12):
         nursery.start(tmp_path / "run")
         time.sleep(whole * part / 12)
-        with suppress(ProcessLookupError):  # the parts before did all of it
-            nursery.send(signal.SIGKILL)
+        nursery.send(signal.SIGKILL)  # to nobody where the parts before did all of it
         nursery.wait()
     nursery.start(tmp_path / "run")
     assert nursery.wait()[0] == 0

@@ -4,8 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from rounds import examples
 from scipy.optimize import minimize_scalar
 from scipy.stats import binom, norm
 from statsmodels.stats.contingency_tables import mcnemar
@@ -47,7 +48,7 @@ ratios = st.sampled_from([1.0, 0.5, 0.25, 1 / 3, 3 / 7, 1 / 15, 1 / 40, 1 / 1000
 )
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(st.lists(st.tuples(st.integers(-4, 4), ratios), min_size=1, max_size=12))
 def test_sign_flips_are_counted_not_sampled(units):
     """Against every one of the 2^n ways to choose signs, whatever the weights."""
@@ -64,7 +65,7 @@ def _every_way(values, place=None):
     return np.mean(np.abs(signs @ values) >= seen - 1e-9)
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @example(869473)  # its own sum comes once in 2^14: noise must not lose a part of it
 @given(st.integers(0, 2**32 - 1))
 def test_many_different_sums_are_tested_a_hundredth_of_a_deviation_to_the_safe_side(seed):
@@ -76,7 +77,7 @@ def test_many_different_sums_are_tested_a_hundredth_of_a_deviation_to_the_safe_s
     assert _every_way(values) * (1 - 1e-6) <= found <= _every_way(values, nearer) + 1e-6
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(
     st.integers(1000, 3000),
     st.floats(1, 1000),
@@ -151,7 +152,7 @@ def test_an_extreme_difference_has_the_smallest_p():
     assert 0 < sign_flip(np.repeat([1.0, 2.0, 3.0], 100)) <= 1e-12
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(st.lists(st.floats(0, 1), max_size=20))
 def test_holm_agrees_with_statsmodels(ps):
     wanted = multipletests(ps, method="holm")[1] if ps else []
@@ -180,7 +181,7 @@ def _score(b, c, n, gap):
     return (b - c - n * gap) / np.sqrt(n * (2 * best + gap - gap**2))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 200))
 def test_the_paired_interval_is_where_the_score_test_stops_to_reject(b, c, rest):
     n = b + c + rest
@@ -358,7 +359,7 @@ def test_settings_that_differ_much_in_size_and_sign(small, large):
     assert found.p == pytest.approx(2 * norm.sf(abs(found.difference) / spread), rel=0.05)
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(
     st.lists(
         st.tuples(st.integers(100, 20_000), st.floats(0, 0.4), st.floats(0, 0.4)),
@@ -383,7 +384,6 @@ strata = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(strata)
 def test_swapping_the_models_turns_the_whole_round(parts):
     made = []

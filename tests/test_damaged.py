@@ -120,7 +120,6 @@ def _edited(folder: Path, change: Callable[[dict[str, Any]], None]) -> Run:
         (lambda r: r["response"].update(usage={"input_tokens": -1}), "input_tokens"),
         (lambda r: r["response"].update(absent_logprob=5.0), "above 0"),
     ],
-    ids=str,
 )
 def test_a_line_that_cannot_be_is_named_not_counted(
     tmp_path: Path, change: Callable[[dict[str, Any]], None], words: str

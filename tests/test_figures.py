@@ -16,7 +16,7 @@ import matplotlib as mpl
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -26,6 +26,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
 from report_runs import TEN, always_first, always_right, ok, text, write_run
+from rounds import examples
 
 from mmneedle.errors import UserError
 from mmneedle.outcomes import outcomes
@@ -293,9 +294,7 @@ def test_a_setting_that_a_rule_stopped_has_the_interval_of_scores(tmp_path):
     assert row.interval_method == "confidence_sequence"
 
 
-@settings(
-    deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(20, HealthCheck.function_scoped_fixture)
 @given(picks=st.lists(st.integers(0, 3), min_size=1, max_size=9))
 def test_shares_are_those_of_scores(tmp_path_factory, picks):
     def answer(setting, index, truth):
@@ -740,9 +739,7 @@ def test_odd_names_show_as_they_are(tmp_path):
             assert not set("\u202e模") & set(style.shown(name))
 
 
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(60, HealthCheck.function_scoped_fixture)
 @given(st.lists(st.text(min_size=0, max_size=80), min_size=1, max_size=6), st.floats(0.7, 4))
 def test_names_are_cut_to_fit_and_stay_different(names, width):
     names = list(dict.fromkeys(names))

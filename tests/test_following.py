@@ -8,9 +8,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from report_runs import ONE, TEN, always_right, made_up, ok, text, write_run
+from rounds import examples
 
 from mmneedle.errors import UserError
 from mmneedle.following import Following
@@ -59,7 +60,7 @@ ATTEMPTS = st.tuples(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40, HealthCheck.function_scoped_fixture)
 @given(st.lists(ATTEMPTS, max_size=25), st.lists(st.integers(0, 4000), max_size=6))
 def test_in_any_pieces_it_ends_where_reading_at_once_does(tmp_path_factory, attempts, cuts):
     run = write_run(tmp_path_factory.mktemp("r") / "run", lambda *_: None, {TEN: 6})

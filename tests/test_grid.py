@@ -5,9 +5,10 @@ import subprocess
 import needs
 import numpy as np
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from PIL import Image
+from rounds import examples
 
 from mmneedle.errors import UserError
 from mmneedle.stitching.grid import Plan
@@ -76,7 +77,7 @@ def cases(draw):
     return TileFormat(width, height, quality, subsampling), rows, cols
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(cases(), st.integers(0, 2**32), st.sampled_from(CONTENTS))
 @example((TileFormat(64, 32, 75, "4:2:0"), 3, 5), 1, "photo")
 @example((TileFormat(16, 16, 1, "4:2:0"), 2, 3), 2, "noise")
@@ -300,7 +301,7 @@ def test_a_damaged_scan_is_refused():
             split_tile(wrong, FMT)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(
     st.integers(0, 2**32),
     st.sampled_from(SUBSAMPLINGS),

@@ -6,8 +6,9 @@ import hallucination_models as models
 import numpy as np
 import pytest
 from hallucination_models import SETTINGS, errs, points, run_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from rounds import examples
 
 from mmneedle.reports.hallucination import examine, to_json
 from mmneedle.reports.hallucination.evidence import typeset
@@ -363,7 +364,7 @@ def several(rng, setting, truth):
     return said
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(
     st.lists(
         st.builds(Setting, st.integers(1, 4), st.integers(1, 5), st.integers(1, 5)),

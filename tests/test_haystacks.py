@@ -3,8 +3,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from rounds import examples
 from scipy.stats import chisquare
 
 from mmneedle.errors import UserError
@@ -63,7 +64,7 @@ FIRST_OF_FEW = [[2, 0, 4], [0, 4, 1]]
 
 
 @given(shapes, st.integers(0, 10**6), st.integers(1, 200))
-@settings(max_examples=60)
+@examples(60)
 def test_positions_are_balanced_in_every_prefix_and_distinct(
     setting: Setting, seed: int, samples: int
 ) -> None:
@@ -76,7 +77,7 @@ def test_positions_are_balanced_in_every_prefix_and_distinct(
 
 
 @given(st.integers(1, 12), st.integers(1, 8), st.integers(1, 8), st.integers(0, 9))
-@settings(max_examples=60)
+@examples(60)
 def test_one_needle_is_balanced_over_images_and_over_places(
     images: int, rows: int, cols: int, seed: int
 ) -> None:
@@ -98,7 +99,7 @@ def test_positions_of_any_range_alone(questions: int) -> None:
 
 
 @given(st.integers(1, 12), st.integers(1, 8), st.integers(1, 8), st.integers(1, 20), st.data())
-@settings(max_examples=60)
+@examples(60)
 def test_positions_are_balanced_where_questions_share_a_haystack(
     images: int, rows: int, cols: int, pairs: int, data: st.DataObject
 ) -> None:

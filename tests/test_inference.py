@@ -5,8 +5,9 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from rounds import examples
 from scipy import stats
 
 from mmneedle.reports.hallucination.detection import _drawn, mcc_of, precision_of
@@ -239,7 +240,7 @@ def test_newcombe_is_the_published_example():
     assert ends == pytest.approx((0.0524, 0.3339), abs=5e-5)
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(st.integers(0, 200), st.integers(1, 400))
 def test_what_is_detectable_is_so_with_more(n, tests):
     if detectable(n, 0.1, tests):

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from shell import Shell
 from text_checks import length_lands, samples
@@ -89,7 +89,6 @@ def test_the_key_is_within_an_item_of_its_depth(keyvalue: Maker, depth: int) -> 
 
 
 @given(data=st.data(), length=st.integers(1, 60), depth=st.floats(0, 1))
-@settings(deadline=None)
 def test_any_number_of_keys_finds_its_place(data: st.DataObject, length: int, depth: float) -> None:
     k = data.draw(st.integers(1, length))
     every = [(str(number), "") for number in range(length)]

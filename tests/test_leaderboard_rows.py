@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from report_runs import (
     ONE,
@@ -23,6 +23,7 @@ from report_runs import (
     text,
     write_run,
 )
+from rounds import examples
 from shell import Shell, build
 
 from mmneedle.comparing import compare_runs
@@ -407,7 +408,7 @@ UNSAFE = set("\\{}$&#%_~^")
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=300)
+@examples(300)
 def test_no_word_is_a_command_in_latex(words: str) -> None:
     tex = escape(words)
     assert tex.isascii()

@@ -5,9 +5,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rounds import examples
 from text_sets import maker, prefixing, tokens
 
 from mmneedle.errors import UserError
@@ -92,7 +93,7 @@ def test_samples_are_the_same_every_time_and_differ(niah: Maker, counting: Token
     assert len({sample.prompt for sample in one}) == 6
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     text=st.text(alphabet=st.sampled_from("abc .!?\n\"'é語"), min_size=1, max_size=300),
     start=st.integers(0, 1 << 32),

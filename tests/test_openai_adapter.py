@@ -136,9 +136,10 @@ def test_connections_are_kept_and_as_many_as_wanted(direct: bool) -> None:
             await asyncio.gather(*(adapter.generate(REQUEST) for _ in range(150)))
         await adapter.aclose()
 
-    with ChatServer(lambda ask: Reply(body=completion().body, delay=0.5)) as server:
+    all_there = asyncio.Barrier(150)
+    with ChatServer(lambda ask: Reply(body=completion().body, together=all_there)) as server:
         asyncio.run(main(server.url))
-    assert server.most_at_once > 100
+    assert server.most_at_once == 150
     assert server.connections <= 170
 
 
@@ -331,16 +332,19 @@ def test_a_hung_server_ends_at_the_adapters_own_timeout_if_it_has_one(direct: bo
 
 
 def test_a_cancelled_request_lets_go_of_its_connection(direct: bool) -> None:
-    async def main(url: str) -> Response:
-        adapter = OpenAIAdapter("m", base_url=url, direct=direct)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await adapter.generate(REQUEST)
+    async def main(server: ChatServer) -> Response:
+        adapter = OpenAIAdapter("m", base_url=server.url, direct=direct)
+        first = asyncio.create_task(adapter.generate(REQUEST))
+        while not server.at_once:
+            await asyncio.sleep(0.001)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
         return await attempt(adapter)
 
     script = lambda ask: HANG if ask.nth == 1 else completion("second")  # noqa: E731
     with ChatServer(script) as server:
-        assert asyncio.run(main(server.url)).text == "second"
+        assert asyncio.run(main(server)).text == "second"
         assert server.connections == 2
 
 

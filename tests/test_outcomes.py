@@ -5,9 +5,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from report_runs import TEN, text, write_run
+from rounds import examples
 
 from mmneedle.errors import UserError
 from mmneedle.outcomes import KINDS, METRICS, UNDEFINED, outcomes, places
@@ -35,9 +36,7 @@ def some(choice: list[int]):
     return answer
 
 
-@settings(
-    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(25, HealthCheck.function_scoped_fixture)
 @given(st.lists(st.integers(0, len(ANSWERS) + 2), min_size=1, max_size=12))
 def test_they_count_what_scoring_counts(tmp_path_factory, choice):
     run = write_run(tmp_path_factory.mktemp("r") / "run", some(choice), {TEN: 13, TWO: 8})

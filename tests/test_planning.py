@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from report_runs import ONE, TEN, write_run
+from rounds import examples
 from scipy.stats import binom, norm
 from shell import Shell
 from test_comparing import erring
@@ -32,7 +33,7 @@ def paired_formula(difference, discordant, power, alpha):
     return (spread / difference) ** 2
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(
     st.integers(1, 60), st.floats(0.01, 0.5), st.floats(0, 0.5), st.sampled_from([0.05, 0.01, 0.2])
 )
@@ -60,7 +61,7 @@ def test_so_many_samples_find_the_difference_so_often(gap, share, power, alpha):
     assert found[index.ravel()].mean() == pytest.approx(power, abs=0.015)
 
 
-@settings(max_examples=8, deadline=None)
+@examples(8)
 @given(st.floats(0.02, 0.2), st.floats(0, 0.5), st.floats(0.5, 0.95))
 def test_smaller_differences_and_more_power_take_more(gap, more, power):
     share = min(1.0, gap + more)

@@ -6,9 +6,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from question_files import hotpot, squad
+from rounds import examples
 from shell import Shell
 from text_checks import length_lands, samples
 from text_sets import maker, prefixing, tokens
@@ -238,7 +239,7 @@ def test_pieces_tokens_are_those_of_the_text(pieces: list[str]) -> None:
     assert (found.sum(), len(found)) == (Approximate().count("".join(pieces)), len(pieces))
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(room=st.integers(1, 6000), seed=st.integers(0, 99))
 def test_words_have_room(room: int, seed: int) -> None:
     vocabulary = Vocabulary(Approximate())

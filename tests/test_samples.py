@@ -2,8 +2,9 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from rounds import examples
 
 from mmneedle.data.similarity import normalise
 from mmneedle.errors import UserError
@@ -35,7 +36,7 @@ shapes = st.builds(
 
 
 @given(shapes, st.integers(0, 99), st.sampled_from([0.0, 0.4, 1.0]))
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_truth_holds_and_negatives_never_leak(setting: Setting, seed: int, hard: float) -> None:
     source = photos(60, repeats=12)
     captions = {photo.id: photo.captions for photo in source}
@@ -58,7 +59,7 @@ def test_truth_holds_and_negatives_never_leak(setting: Setting, seed: int, hard:
 
 
 @given(shapes, st.integers(0, 50), st.integers(1, 30), st.sampled_from(["last", "random"]))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_a_short_build_is_the_beginning_of_a_long_one(
     setting: Setting, start: int, length: int, rule: str
 ) -> None:
@@ -81,7 +82,7 @@ several = st.tuples(shapes, st.sampled_from([2, 4, 6, 8])).filter(
 
 
 @given(several, st.integers(0, 99), st.sampled_from([0.0, 0.4, 1.0]), st.sampled_from([60, 120]))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_questions_that_share_a_haystack(
     shape: tuple[Setting, int], seed: int, hard: float, count: int
 ) -> None:
@@ -119,7 +120,7 @@ def test_another_number_of_questions_gives_unrelated_haystacks() -> None:
 
 
 @given(several, st.integers(0, 50), st.integers(1, 30), st.sampled_from(["last", "random"]))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_any_range_of_shared_haystacks_alone(
     shape: tuple[Setting, int], start: int, length: int, rule: str
 ) -> None:

@@ -5,8 +5,9 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from rounds import examples
 
 from mmneedle.statistics import wilson
 from mmneedle.statistics.sequential import ConfidenceSequence, LowerBound, anytime_interval
@@ -154,7 +155,7 @@ def test_balanced_positions_do_not_break_it():
     assert _ever_wrong(values, rates.mean(), 0.05).mean() <= 0.05
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(st.floats(0.02, 0.98), st.integers(0, 2**32 - 1))
 def test_the_simulation_is_of_what_the_code_does(mean, seed):
     values = (np.random.default_rng(seed).random((1, 60)) < mean).astype(float)

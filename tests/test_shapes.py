@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from rounds import examples
 
 from mmneedle.data import digest, open_source, shapes
 from mmneedle.data.coco import find_coco
@@ -190,7 +191,7 @@ def test_another_process_draws_the_same(tmp_path: Path) -> None:
     assert run.stdout.strip() == hashlib.sha256(here).hexdigest()
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(any_scene, any_seed, st.integers(16, 300), st.integers(16, 300))
 def test_tiles_have_exactly_the_size_asked_for(
     scene: Scene, seed: int, width: int, height: int
@@ -231,7 +232,7 @@ def test_the_relation_is_plain_to_see(scene: Scene, seed: int) -> None:
     assert abs(apart[1 - axis]) <= 0.0901 * 65536
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(any_scene, any_seed)
 def test_the_drawing_agrees_with_the_caption(scene: Scene, seed: int) -> None:
     """Seen from the pixels alone: the colour at each centre, the one behind, and which is where."""

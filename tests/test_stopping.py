@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,7 @@ import pytest
 from chat_server import Ask, ChatServer, Reply, completion
 from fakes import LARGE, SMALL, FakeAdapter, FakeDataSet, FakeTask, open_log
 from shell import Shell, build
-from test_run_crash import KEY, finished, wait_until
+from test_run_crash import KEY, Slow, finished, wait_until
 
 from mmneedle.outcomes import outcomes
 from mmneedle.pacing import Backoff
@@ -355,21 +356,25 @@ def ended(process: "subprocess.Popen[str]") -> tuple[str, str]:
     return said
 
 
-def by_and_by(ask: Ask) -> Reply:
+class ByAndBy(Slow):
     """Says "-1" four times in five; some answers take longer than others."""
-    _, index = parse_sample_id(ask.prompt)
-    said = "1, 1, 1" if index % 10 in (3, 6) else "-1"
-    return Reply(body=completion(said).body, delay=0.002 + index % 7 / 400)
+
+    def __call__(self, ask: Ask) -> Reply:
+        _, index = parse_sample_id(ask.prompt)
+        said = "1, 1, 1" if index % 10 in (3, 6) else "-1"
+        return replace(super().__call__(ask), body=completion(said).body)
 
 
 def test_killed_again_and_again_it_stops_where_it_should(tmp_path):
     folder, kills = tmp_path / "run", 4
-    with ChatServer(by_and_by) as server:
+    with ChatServer() as server:
         for kill in range(1, kills + 1):
+            server.script = ByAndBy(60)
             process = start(folder, server)
-            wait_until(lambda: len(finished(folder)) >= kill * 60)  # noqa: B023
+            wait_until(lambda: len(finished(folder)) >= kill * 50)  # noqa: B023
             process.kill()
             assert process.wait() == -signal.SIGKILL
+        server.script = ByAndBy()
         out, err = ended(start(folder, server))
         assert (err, "stopped by rule" in out) == ("", True)
         before = server.asked.total()

@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from report_runs import ONE, TEN, always_right, ok, text, write_run
+from rounds import examples
 from shell import Shell
 from twin_runs import TASKS, write_forms, wrong
 
@@ -108,7 +109,7 @@ def test_what_lacks_an_answer_is_counted_and_bounds_the_split(tmp_path: Path) ->
     assert "40 to 45 of 105 are lost to sight" in sentences(found)[0]
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(
     st.dictionaries(
         st.sampled_from(["", "i", "l", "p", "il", "ip", "lp", "ilp"]), st.integers(1, 6), min_size=1

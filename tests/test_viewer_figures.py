@@ -4,9 +4,10 @@ import re
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from report_runs import TEN, ok, text, write_run
+from rounds import examples
 
 from mmneedle.following import Following
 from mmneedle.runlog import Run
@@ -36,7 +37,7 @@ def answering(choice):
     return answer
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(30, HealthCheck.function_scoped_fixture)
 @given(st.lists(st.integers(0, len(WORDS) + 2), min_size=1, max_size=11), st.sampled_from((1, 4)))
 def test_shares_and_intervals_are_those_of_the_score_table(tmp_path_factory, choice, questions):
     run = write_run(tmp_path_factory.mktemp("r") / "run", answering(choice), {TEN: 16, TWO: 12})

@@ -48,7 +48,7 @@ class Viewer:
     def interrupt(self, number: int = signal.SIGINT) -> tuple[int, str, str]:
         """Ctrl-C: exit status, what else was printed, and what went to stderr."""
         self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=30)
+        out, err = self.process.communicate(timeout=120)
         return self.process.returncode, out, err
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> Reply:
