@@ -162,7 +162,11 @@ def _not_reasons(plain: str, said: Sequence[Mention]) -> Iterator[Mention]:
     """Mentions that are not why: in "-1 because 1, 2, 3 shows a horse" the second one is passed."""
     answer: Mention | None = None
     for one in said:
-        if answer and not _SENTENCE_END.search(plain, answer.end, one.start):
+        if (
+            answer
+            and one.start - answer.end <= _SENTENCE
+            and not _SENTENCE_END.search(plain, answer.end, one.start)
+        ):
             between = plain[answer.end : one.start]
             if vocabulary.REASON.search(between) and not vocabulary.TURN.search(between):
                 continue
@@ -185,6 +189,8 @@ def _guessed(plain: str, one: Mention) -> bool:
     return bool(vocabulary.HEDGE.search(plain, max(near, start), one.start))
 
 
+_SENTENCE = 1000
+"""Characters of a sentence that is looked at as a whole; longer ones are lists."""
 _SENTENCE_END = re.compile(r"""[\n\0]|[.!](?=[\s"')\]]|$)""")
 _LINE_END = re.compile(r"[\n\0]")
 
@@ -235,10 +241,14 @@ def _weigh(plain: str, said: Sequence[Mention]) -> list[_Weight]:
         (vocabulary.WEAK, _Weight.MARKED),
         (vocabulary.STRONG, _Weight.FINAL),
     ):
+        raised: tuple[int, int] | None = None
         for mark in pattern.finditer(plain):
             first = bisect_left(starts, mark.end())
             if first == len(said) or not _reaches(plain, mark.end(), starts[first]):
                 continue
+            if sentences.of[first] == raised:
+                continue  # from an earlier mention on
+            raised = sentences.of[first]
             for i in range(first, len(said)):
                 if sentences.of[i] != sentences.of[first]:
                     break
