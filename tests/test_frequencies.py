@@ -5,8 +5,9 @@ import hashlib
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from rounds import examples
 from text_sets import maker, tokens
 
 from mmneedle.texts.coined import coined
@@ -28,7 +29,7 @@ def plainly(made: Words, *, numbered: bool) -> str:
     return " ".join(f"{n}. {word}" if numbered else word for n, word in enumerate(shown, 1))
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(room=st.integers(1, 20_000), often=st.sampled_from([(30, 3), (6, 1)]))
 @example(room=131_000, often=(30, 3))
 def test_texts_are_those_of_their_words(room: int, often: tuple[int, int]) -> None:
