@@ -97,15 +97,18 @@ def shard(text: str | None) -> tuple[int, int]:
 
 
 def lengths(text: str, option: str = "--lengths") -> tuple[int, ...]:
-    """Read "512,4k,1m" as (512, 4096, 1048576): a k is 1,024 and an m 1,048,576."""
+    """Read "512,1.5k,1m" as (512, 1536, 1048576): a k is 1,024 and an m 1,048,576."""
     found = []
     for part in _split(text):
-        match = re.fullmatch(r"(\d{1,8})([km]?)", part.lower(), re.ASCII)
-        number = int(match[1]) << {"": 0, "k": 10, "m": 20}[match[2]] if match else 0
+        match = re.fullmatch(r"(\d{1,8}|\d{1,5}\.\d{1,3}(?=[km]))([km]?)", part.lower(), re.ASCII)
+        number = round(float(match[1]) * (1 << _BITS[match[2]])) if match else 0
         if not 1 <= number <= 1 << 30:
             raise UserError(f"{option} takes numbers such as 512,4k,128k, not {text!r}")
         found.append(number)
     return tuple(dict.fromkeys(found))
+
+
+_BITS = {"": 0, "k": 10, "m": 20}
 
 
 def share(percent: float) -> float:

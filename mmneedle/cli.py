@@ -6,9 +6,10 @@ stderr, no traceback).
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from mmneedle import __version__
 from mmneedle.errors import UserError
@@ -27,8 +28,31 @@ from mmneedle.verbs import (
     viewer,
 )
 
+
+class _Verbs(typer.core.TyperGroup):
+    """Lists the verbs by what they are for, each with all of its line."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each part of the work."""
+        for title, names in _PARTS.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(name, self.commands[name].get_short_help_str(200)) for name in names]
+                )
+
+
+_PARTS = {
+    "Try it": ("demo",),
+    "Make a data set": ("fetch", "draw", "build", "build-text", "show"),
+    "Ask a model": ("estimate", "run", "passkey", "sweep"),
+    "Read its answers": ("score", "effective", "twins", "reader", "findings", "compare"),
+    "Make pages and tables": ("report", "text-report", "leaderboard", "figures", "view"),
+    "Plan samples, share results": ("plan", "convergence", "submit"),
+}
+
 app = typer.Typer(
     name="mmneedle",
+    cls=_Verbs,
     help="Needles in long multimodal haystacks: build, run, score, report.",
     no_args_is_help=True,
     add_completion=False,
@@ -48,7 +72,11 @@ def main() -> None:
     except typer.TyperException as error:  # wrong usage
         # Its context knows the verb: "mmneedle build".
         verb = getattr(getattr(error, "ctx", None), "command_path", "mmneedle")
-        _fail(f"{error.format_message()} (see {verb} --help)")
+        message = error.format_message()
+        if message.startswith("Usage: "):  # a verb was left out: its help, as it is
+            print(message, file=sys.stderr)
+            sys.exit(2)
+        _fail(f"{message.replace('Value error, ', '')} (see {verb} --help)")
     except UserError as error:
         _fail(str(error))
     except (BrokenPipeError, SystemExit) as error:
@@ -82,7 +110,6 @@ def _version(
         raise typer.Exit
 
 
-# In the order of --help.
 data.add(app)
 run.add(app)
 score.add(app)

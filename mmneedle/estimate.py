@@ -3,7 +3,7 @@
 Nothing is sent and no key is needed. What is not documented is unknown: None in JSON.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,7 @@ def estimate(
     task: str = GridTask.name,
     limit: tuple[int, int | None] = (0, None),
     shapes: Iterable[tuple[int, int, int]] | None = None,
+    lengths: Collection[int] | None = None,
     resize: tuple[int, int] | None = None,
     reader: Asked | None = None,
     limits: Path | None = None,
@@ -103,7 +104,7 @@ def estimate(
         UserError: no such data set or provider; a file of limits or prices with faults.
     """
     dataset, asked = open_asked(folder, task, resize, reader)
-    plan = make_plan(dataset, limit, None if shapes is None else set(shapes))
+    plan = make_plan(dataset, limit, None if shapes is None else set(shapes), lengths)
     path, options = adapters.read_model(model, adapter_options or {})
     if path.startswith("baseline/"):
         raise UserError(f"{path} answers without looking: there is nothing to estimate")

@@ -30,6 +30,7 @@ from mmneedle.types import (
     DataTask,
     Needs,
     Setting,
+    TextSetting,
     read_setting,
     split_sample_id,
 )
@@ -43,6 +44,7 @@ def evaluate(
     task: str = GridTask.name,
     limit: tuple[int, int | None] = (0, None),
     shapes: Iterable[tuple[int, int, int]] | None = None,
+    lengths: Collection[int] | None = None,
     names: Collection[str] | None = None,
     shard: tuple[int, int] = (1, 1),
     resize: tuple[int, int] | None = None,
@@ -66,6 +68,7 @@ def evaluate(
         task: one of `tasks.TASKS`: the images, or the same haystacks as text.
         limit: [start, stop) of sample indices within each setting; None is the end.
         shapes: only settings of these (images, rows, columns).
+        lengths: of a text data set only settings of these lengths.
         names: only settings of these names.
         shard: part k of n.
         resize: width and height in pixels that cells are shrunk to before they are sent.
@@ -91,11 +94,14 @@ def evaluate(
         raise UserError(
             f"{folder}: is a data set of texts, --until-halfwidth is about images; leave it out"
         )
-    plan = make_plan(dataset, limit, None if shapes is None else set(shapes))
+    plan = make_plan(dataset, limit, None if shapes is None else set(shapes), lengths)
     if names is not None:
         plan = {name: part for name, part in plan.items() if name in names}
     book = Book.open(limits)
     adapter = adapters.create(model, **adapter_options or {})
+    refuse_texts = getattr(adapter, "refuse_texts", None)
+    if refuse_texts is not None and isinstance(dataset, TextDataSet):
+        refuse_texts()
     api = batching.batch_api(adapter) if batch else None
     checked = _inspect(adapter, asked, plan, book, force=force, quiet=quiet)
     header = RunHeader(
@@ -331,12 +337,18 @@ def make_plan(
     dataset: DataSet | TextDataSet,
     limit: tuple[int, int | None],
     shapes: set[tuple[int, int, int]] | None,
+    lengths: Collection[int] | None = None,
 ) -> Plan:
     """Which samples are asked: [start, stop) of each setting. Raises UserError where none is."""
     start, end = limit
     have = {_shape(setting) for setting in dataset.settings}
     if shapes is not None and isinstance(dataset, TextDataSet):
-        raise UserError(f"{dataset.folder}: has no settings of images; leave out --settings")
+        raise UserError(
+            f"{dataset.folder}: has no settings of images; leave out --settings (--lengths says "
+            "which texts)"
+        )
+    if lengths is not None:
+        _check_lengths(dataset, lengths)
     if shapes is not None and shapes - have:
         images, rows, cols = min(shapes - have)
         raise UserError(
@@ -348,11 +360,27 @@ def make_plan(
     for setting in dataset.settings:
         count = counts[setting.name]
         stop = count if end is None else min(end, count)
-        if start < stop and (shapes is None or _shape(setting) in shapes):
+        asked = shapes is None or _shape(setting) in shapes
+        if lengths is not None:
+            asked = isinstance(setting, TextSetting) and setting.length in lengths
+        if start < stop and asked:
             plan[setting.name] = (start, stop)
     if not plan:
         raise UserError(f"{dataset.folder}: no sample number {start} or more in any setting")
     return plan
+
+
+def _check_lengths(dataset: DataSet | TextDataSet, lengths: Collection[int]) -> None:
+    """See that a data set has texts of these lengths. Raises UserError."""
+    if not isinstance(dataset, TextDataSet):
+        raise UserError(
+            f"{dataset.folder}: has no texts; leave out --lengths (--settings says which images)"
+        )
+    have = {setting.length for setting in dataset.settings}
+    for length in lengths:
+        if length not in have:
+            known = ", ".join(f"{one:,}" for one in sorted(have))
+            raise UserError(f"{dataset.folder}: no texts of length {length:,}; it has {known}")
 
 
 def _shape(setting: AnySetting) -> tuple[int, int, int]:

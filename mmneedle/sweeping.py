@@ -1,6 +1,6 @@
 """`mmneedle sweep`: one text task at many lengths, the window as it is and stretched."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ def sweep(
     ropes: Sequence[Rope],
     log: Path,
     *,
+    lengths: Collection[int] | None = None,
     threshold: float | None = None,
     options: Mapping[str, Any] | None = None,
     quiet: bool = False,
@@ -41,6 +42,7 @@ def sweep(
         model: hf/FOLDER or vllm/FOLDER.
         ropes: ways to stretch the window.
         log: a folder for the runs, one each.
+        lengths: only texts of these lengths; None: of all.
         threshold: 0..1 that a score must reach.
         options: of the adapter; its `engine_args` are kept beside the rope's.
         quiet: show no progress.
@@ -66,7 +68,7 @@ def sweep(
                 )
         given["engine_args"] = own | arguments
         run = log / rope.folder
-        evaluate(folder, model, run, adapter_options=given, quiet=quiet)
+        evaluate(folder, model, run, lengths=lengths, adapter_options=given, quiet=quiet)
         for one in effective_lengths([Run.open(run)], threshold):
             found.append(Swept(rope.name, str(run), one))
     return found

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,9 @@ from chat_server import ChatServer, completion, failure
 from needs import coco_mini
 from PIL import Image
 from shell import Shell, build
+from typer.main import get_command
+
+from mmneedle.cli import app
 
 
 def test_the_main_job(mmneedle: Shell, tmp_path: Path) -> None:
@@ -323,6 +327,20 @@ def test_help_and_version(mmneedle: Shell) -> None:
         assert verb in mmneedle.ok("--help")
         assert "Usage" in mmneedle.ok(verb, "--help")
     assert mmneedle.ok("--version").startswith("mmneedle ")
+
+
+def test_every_verb_stands_once_in_the_help(mmneedle: Shell) -> None:
+    lines = mmneedle.ok("--help").splitlines()
+    listed = [word for line in lines if re.match(r"  [a-z]", line) for word in line.split()[:1]]
+    assert sorted(listed) == sorted(get_command(app).commands)
+
+
+def test_a_verb_left_out_shows_the_help_as_it_is(mmneedle: Shell) -> None:
+    for words in ([], ["submit"]):
+        done = mmneedle(*words)
+        assert (done.status, done.out) == (2, "")
+        assert done.err.startswith("Usage: mmneedle")
+        assert done.err == mmneedle.ok(*words, "--help")
 
 
 @pytest.mark.parametrize("samples", [8, 2000])  # less and more than a pipe holds

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from chat_server import Ask, ChatServer, Reply
+from chat_server import Ask, ChatServer, Reply, failure
 from question_files import squad
-from shell import Shell
+from shell import Shell, build
 from text_sets import write_tokenizer
 
 from mmneedle.runlog import Run
@@ -51,7 +51,7 @@ def test_from_the_recipe_to_the_scores(mmneedle: Shell, tmp_path: Path) -> None:
     assert [(row.score, row.n, row.answered) for row in rows] == [(1.0, 2, 2)] * 12
     assert {row.task for row in rows} == {"niah"}
     printed = mmneedle("score", "run")
-    assert "600  100   100    100  6" in printed.out
+    assert "600  100   100    100  100  6" in printed.out
     as_json = json.loads(mmneedle("score", "run", "--json").out)
     assert [row["length"] for row in as_json] == [row.length for row in rows]
     assert {row["depth"] for row in as_json} == {0.0, 0.5, 1.0}
@@ -111,6 +111,78 @@ def test_haystacks_from_a_folder_and_from_captions(mmneedle: Shell, tmp_path: Pa
     assert "background." in prompt
 
 
+def test_arguments_the_wrong_way_round(mmneedle: Shell) -> None:
+    assert "the folder comes first: mmneedle build-text set niah" in mmneedle.refused(
+        "build-text", "niah", "set"
+    )
+
+
+def test_a_run_of_some_lengths(mmneedle: Shell) -> None:
+    mmneedle.ok("build-text", "set", "niah", "--lengths", "512,1.5k", "--depths", "0,100")
+    command = ("run", "set", "--model", "baseline/noisy?p=0.5", "--log", "run")
+    first = mmneedle.ok(*command, "--lengths", "512")
+    assert "10 of 10 samples answered" in first
+    assert "next: mmneedle score run or mmneedle text-report run" in first
+    assert [row.length for row in score_text_run(Run.open("run"))] == [512, 512]
+    assert "20 of 20 samples answered, 10 requests" in mmneedle.ok(*command)
+    assert "no texts of length 1,024; it has 512, 1,536" in mmneedle.refused(
+        *command, "--lengths", "1k"
+    )
+    assert "--lengths says which texts" in mmneedle.refused(*command, "--settings", "1x2")
+    told = json.loads(
+        mmneedle.ok("estimate", "set", "--model", "openai/x", "--lengths", "512", "--json")
+    )
+    assert told["requests"] == 10
+
+
+def test_lengths_are_not_those_of_images(mmneedle: Shell) -> None:
+    build(mmneedle)
+    told = mmneedle.refused("run", "set", "--model", "baseline/oracle", "--lengths", "1k")
+    assert "has no texts; leave out --lengths" in told
+
+
+def test_yardsticks_on_texts(mmneedle: Shell) -> None:
+    mmneedle.ok(
+        "build-text", "set", "niah", "--lengths", "512", "--depths", "0", "--needles", "2",
+        "--samples", 400,
+    )  # fmt: skip
+    for model, low, high in (("oracle", 1, 1), ("noisy?p=0.7", 0.63, 0.77), ("never", 0, 0)):
+        mmneedle.ok("run", "set", "--model", f"baseline/{model}", "--log", model)
+        (row,) = score_text_run(Run.open(model))
+        assert row.answered == 400
+        assert row.score is not None
+        assert low <= row.score <= high
+    for model in ("first", "always", "random"):
+        told = mmneedle.refused("run", "set", "--model", f"baseline/{model}", "--log", "no")
+        assert "names cells, and a text has none" in told
+    assert not Path("no").exists()
+
+
+def test_tasks_without_depths_share_a_table(mmneedle: Shell) -> None:
+    mmneedle.ok(
+        "build-text", "set", "ruler", "--lengths", "1k,2k", "--variants", "vt,niah_single_1",
+        "--samples", 2,
+    )  # fmt: skip
+    mmneedle.ok("run", "set", "--model", "baseline/oracle", "--log", "run")
+    lines = [line.split() for line in mmneedle.ok("score", "run").splitlines()[1:]]
+    assert lines[0] == ["length", "1,024", "2,048", "n"]
+    assert sorted(lines[1:3]) == [
+        ["niah_single_1", "100", "100", "4"],
+        ["vt", "100", "100", "4"],
+    ]
+    assert lines[3] == ["mean", "of", "2", "100", "100", "8"]
+
+
+def test_nothing_answered_has_no_effective_length(mmneedle: Shell) -> None:
+    mmneedle.ok("build-text", "set", "niah", "--lengths", "512", "--depths", "0", "--samples", 1)
+    with ChatServer(lambda _: failure(400, "no")) as server:
+        done = mmneedle(
+            "run", "set", "--model", "openai/x", "--base-url", server.url, "--log", "run"
+        )
+    assert done.status == 1
+    assert "effective length: unknown, nothing was answered" in mmneedle.ok("effective", "run")
+
+
 def test_image_verbs_say_what_a_text_run_is(mmneedle: Shell) -> None:
     mmneedle("build-text", "set", "niah", "--lengths", "600", "--depths", "50", "--samples", 2)
     done = mmneedle("run", "set", "--model", "baseline/oracle", "--log", "run", "--quiet")
@@ -126,7 +198,8 @@ def test_image_verbs_say_what_a_text_run_is(mmneedle: Shell) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("niahh",), "no text task 'niahh'; there are .*niah"),
+        (("niahh",), "no text task 'niahh' .did you mean niah..; there are .*niah"),
+        (("niah_single_1",), "a variant: ruler --variants niah_single_1"),
         (("niah", "--lengths", "4q"), "--lengths takes numbers such as 512,4k"),
         (("niah", "--lengths", "100"), "too short"),
         (("niah", "--depths", "0,150"), "--depths takes per cent"),

@@ -15,6 +15,9 @@ that the official prompt asks for: "2, 1, 3", or "2, 1, 3; -1" for several needl
                             plays lines such as {"sample": "n1-g2x2-k1-000000", "text": "1, 2, 1"};
                             other fields as in a Response; a sample's lines in order, then its
                             last one again
+
+Of a text, oracle gives what is expected, never "-1", noisy each answer with probability p, else
+"-1"; those that know cells alone refuse texts.
 """
 
 import hashlib
@@ -42,12 +45,12 @@ def create(name: str, given: Mapping[str, Any]) -> Adapter:
         return Scripted(read_script(values["file"]))
     if name == "noisy":
         p = options.read(model, given, {"p": options.number(0, 1)}).get("p", 0.8)
-        return Baseline(f"{model}?p={p:g}", _noisy(p))
+        return Baseline(f"{model}?p={p:g}", _noisy(p), p)
     if name not in _RULES:
         known = ", ".join((*_RULES, "noisy?p=0.8", "scripted?file=FILE"))
         raise UserError(f"no baseline {name!r}; known are {known}")
     options.read(model, given, {})
-    return Baseline(model, _RULES[name])
+    return Baseline(model, _RULES[name], {"oracle": 1.0, "never": 0.0}.get(name))
 
 
 class Baseline:
@@ -55,9 +58,21 @@ class Baseline:
 
     wants_images = False
 
-    def __init__(self, model: str, rule: Rule) -> None:
+    knows: float | None = None
+    """The probability to give what is expected of a text; None: only cells can be named."""
+
+    def __init__(self, model: str, rule: Rule, knows: float | None) -> None:
         self.model = model
         self.rule = rule
+        self.knows = knows
+
+    def refuse_texts(self) -> None:
+        """See that texts can be answered. Raises UserError."""
+        if self.knows is None:
+            raise UserError(
+                f"{self.model} names cells, and a text has none: take baseline/oracle, "
+                "baseline/never or baseline/noisy?p=0.8"
+            )
 
     async def generate(self, request: Request) -> Response:
         """Answer at once."""
@@ -68,12 +83,13 @@ class Baseline:
         return Response("ok", "; ".join("-1" if at is None else str(at) for at in named))
 
     def _say(self, sample: TextSample) -> Response:
-        """About a text: "baseline/oracle" holds what is expected, "baseline/never" nothing."""
-        if self.model == "baseline/oracle":
-            return Response("ok", "; ".join(wordings[0] for wordings in sample.expected))
-        if self.model == "baseline/never":
-            return Response("ok", "-1")
-        return Response("bad_request", error=f"{self.model} names cells, and a text has none")
+        """About a text: what is expected, needle by needle, or "-1" in its place."""
+        assert self.knows is not None  # refuse_texts was asked first
+        said = (
+            wordings[0] if _hash(sample, k, "right") < self.knows * 2**64 else "-1"
+            for k, wordings in enumerate(sample.expected)
+        )
+        return Response("ok", "; ".join(said))
 
     def fingerprint(self) -> dict[str, Any]:
         """The model string says it all."""
@@ -85,6 +101,8 @@ class Baseline:
 
 class Scripted(Baseline):
     """Plays given responses: for tests, and to replay what was answered elsewhere."""
+
+    knows = 0.0  # whatever the script says
 
     def __init__(self, script: Mapping[str, Sequence[Response]]) -> None:
         self.model = "baseline/scripted"
@@ -127,7 +145,7 @@ def read_script(path: Path) -> dict[str, list[Response]]:
 # --------------------------------------------------------------------------- rules
 
 
-def _hash(sample: Sample, k: int, what: str) -> int:
+def _hash(sample: Sample | TextSample, k: int, what: str) -> int:
     """64 bits that depend on the sample's id, the needle and the purpose alone."""
     text = f"{what}:{sample.id}:{k}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")

@@ -267,7 +267,10 @@ def _caption_files(folder: Path) -> list[Path]:
 def _only(files: list[Path], where: str) -> Path:
     """The one file of the list; UserError when there is none, or a choice to make."""
     if not files:
-        raise UserError(f"no captions_*.json in {where}: name the file with --captions")
+        raise UserError(
+            f"no captions_*.json in {where}: name the file with --captions, or get COCO's with "
+            "mmneedle fetch"
+        )
     if len(files) > 1:
         raise UserError(
             f"several caption files in {where}, choose one with --captions: "

@@ -89,7 +89,8 @@ class DataSet:
         manifest = _read_manifest(folder)
         if manifest is None:
             raise UserError(
-                f"{folder}: no data set here (no dataset.json); build one with mmneedle build"
+                f"{folder}: no data set here (no dataset.json); build one with mmneedle build, "
+                "of texts with mmneedle build-text"
             )
         return cls(folder, manifest)
 

@@ -276,6 +276,8 @@ def sentence(found: Effective) -> str:
     """The effective length in a sentence, and what the data cannot tell."""
     points = found.points
     first, last = points[0].length, points[-1].length
+    if not any(point.answered or point.skipped for point in points):
+        return "effective length: unknown, nothing was answered"
     if found.length is None:
         told = f"effective length: below {first:,} {found.unit}, the shortest asked"
     elif found.length == last:

@@ -65,7 +65,7 @@ def leaderboard(
 
 submit = typer.Typer(
     name="submit",
-    help="One file with all that is needed to check a run, and the check.",
+    help="Pack a run into one file that others can check, or check such a file.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

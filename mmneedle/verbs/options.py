@@ -36,7 +36,12 @@ Resize = Annotated[
     str | None, typer.Option(help="Shrink cells to so many pixels before sending: 96 or 160x96.")
 ]
 Limit = Annotated[str | None, typer.Option(help="Samples of each setting: 100, or 10-20.")]
-Settings = Annotated[str | None, typer.Option(help="Only these settings: such as 1x2,10x8.")]
+Settings = Annotated[
+    str | None, typer.Option(help="Of images only these settings: such as 1x2,10x8.")
+]
+Lengths = Annotated[
+    str | None, typer.Option(help="Of a text data set only these lengths: such as 1k,4k.")
+]
 LimitsFile = Annotated[
     Path | None, typer.Option(help="Your own limits (docs/limits.md), before the packaged ones.")
 ]

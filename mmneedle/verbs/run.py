@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -13,6 +14,7 @@ from mmneedle.verbs.options import (
     Chunk,
     Folder,
     Json,
+    Lengths,
     Limit,
     LimitsFile,
     PricesFile,
@@ -37,6 +39,7 @@ def run(
     ] = None,
     limit: Limit = None,
     settings: Settings = None,
+    lengths: Lengths = None,
     task: Task = "grid",
     reader: Reader = "long",
     retriever: Retriever = None,
@@ -126,13 +129,15 @@ def run(
         how = {"batch": True, "wait": batch_wait, "cancel": batch_cancel}
     elif not batch_wait:
         raise UserError("--no-batch-wait belongs to --batch")
+    log = log or Path("runs") / _run_name(folder, model, task, asked)
     summary = evaluate(
         folder,
         model,
-        log or Path("runs") / _run_name(folder, model, task, asked),
+        log,
         task=task,
         limit=arguments.limit(limit),
         shapes=arguments.shapes(settings) if settings else None,
+        lengths=arguments.lengths(lengths) if lengths else None,
         shard=arguments.shard(shard),
         resize=arguments.resize(resize),
         reader=asked,
@@ -148,6 +153,11 @@ def run(
         **how,
     )
     print(summary)
+    if not quiet:
+        from mmneedle.texts.dataset import TextDataSet
+
+        page = "text-report" if TextDataSet.here(folder) else "report"
+        print(f"next: mmneedle score {quote(str(log))} or mmneedle {page} {quote(str(log))}")
     if summary.missing:
         raise typer.Exit(1)
 
@@ -170,6 +180,7 @@ def estimate(
     model: Annotated[str, typer.Option(help="provider/model, such as openai/gpt-4o.")],
     limit: Limit = None,
     settings: Settings = None,
+    lengths: Lengths = None,
     task: Task = "grid",
     reader: Reader = "long",
     retriever: Retriever = None,
@@ -207,6 +218,7 @@ def estimate(
         task=task,
         limit=arguments.limit(limit),
         shapes=arguments.shapes(settings) if settings else None,
+        lengths=arguments.lengths(lengths) if lengths else None,
         resize=arguments.resize(resize),
         reader=asked,
         limits=limits,

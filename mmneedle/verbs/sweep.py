@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mmneedle import arguments
-from mmneedle.verbs.options import Json, Quiet
+from mmneedle.verbs.options import Json, Lengths, Quiet
 from mmneedle.verbs.printing import print_json
 
 
@@ -17,6 +17,7 @@ def sweep(
         list[str], typer.Option(help="none, linear:4, dynamic:4 or yarn:4; may be given again.")
     ],
     log: Annotated[Path, typer.Option(help="A folder for the runs, one each.")],
+    lengths: Lengths = None,
     threshold: Annotated[
         float | None, typer.Option(help="Per cent that a score must reach (85.6).", min=0, max=100)
     ] = None,
@@ -40,6 +41,7 @@ def sweep(
         model,
         [read_rope(text) for text in dict.fromkeys(rope)],
         log,
+        lengths=arguments.lengths(lengths) if lengths else None,
         threshold=None if threshold is None else arguments.share(threshold),
         options={key: value for key, value in options.items() if value is not None},
         quiet=quiet,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,12 +24,19 @@ if TYPE_CHECKING:
 
 def build_text(
     folder: Annotated[Path, typer.Argument(help="Folder to build in.", metavar="DIR")],
-    task: Annotated[str, typer.Argument(help="A text task, such as niah.", metavar="TASK")],
+    task: Annotated[
+        str,
+        typer.Argument(
+            help="niah (facts), ruler (its thirteen), keyvalue (pairs), multidoc (documents), "
+            "latent (no common word), passkey.",
+            metavar="TASK",
+        ),
+    ],
     lengths: Annotated[
         str | None,
         typer.Option(
-            help="Of the whole prompt in tokens: 512,4k,128k; where a task counts in pairs or "
-            "documents, of those."
+            help="Of the whole prompt in tokens: 512,4k,128k; keyvalue counts pairs, multidoc "
+            "documents. Each task has its own by default."
         ),
     ] = None,
     depths: Annotated[
@@ -40,7 +48,11 @@ def build_text(
     ] = "linear:11",
     needles: Annotated[str, typer.Option(help="Needles a question, such as 1,4.")] = "1",
     variants: Annotated[
-        str | None, typer.Option(help="Variants of the task, such as keys8,keys32.")
+        str | None,
+        typer.Option(
+            help="Variants of the task: niah keys8, keyvalue before,after,both,dict, ruler vt,cwe "
+            "..."
+        ),
     ] = None,
     samples: Annotated[int, typer.Option(help="Samples (seeds) a setting.", min=1)] = 5,
     seed: Annotated[
@@ -48,25 +60,38 @@ def build_text(
     ] = 0,
     tokenizer: Annotated[
         Path | None,
-        typer.Option(help="The model's folder or tokenizer.json; else 4 characters count as one."),
+        typer.Option(
+            help="What counts tokens: the model's folder, or a tokenizer.json; else 4 characters "
+            "are one."
+        ),
     ] = None,
     texts: Annotated[
-        Path | None, typer.Option(help="Haystack: a text file, or a folder of .txt and .md.")
+        Path | None,
+        typer.Option(
+            help="Haystack: a text file, or a folder of .txt and .md; else generated sentences."
+        ),
     ] = None,
     captions: Annotated[
         Path | None, typer.Option(help="Haystack: a data set of images, whose captions are taken.")
     ] = None,
     questions: Annotated[
         list[Path] | None,
-        typer.Option(help="A file of questions in a published format; may be given again."),
+        typer.Option(
+            help="ruler: a SQuAD or HotpotQA file; multidoc: Natural Questions; latent: NoLiMa's "
+            "needle set. May be given again."
+        ),
     ] = None,
     option: Annotated[
-        list[str] | None, typer.Option(help="What else the task takes: NAME=VALUE.")
+        list[str] | None,
+        typer.Option(help="ruler: haystack=, keys= or values= (docs/text-tasks.md)."),
     ] = None,
 ) -> None:
     """Build a data set of text needles, or extend one (docs/text-tasks.md)."""
+    from mmneedle.tasks.text import MAKERS
     from mmneedle.texts.dataset import Ingredients, build_texts
 
+    if task not in MAKERS and str(folder) in MAKERS:
+        raise UserError(f"the folder comes first: mmneedle build-text {quote(task)} {folder}")
     options = arguments.pairs(option, "--option") if option else {}
     files = tuple(questions or ())
     maker = _check_ingredients(task, files, options)
@@ -88,6 +113,8 @@ def build_text(
     )
     if tokenizer is None and maker.lengths == "tokens":
         print("lengths are approximate: 4 characters a token (--tokenizer counts a model's own)")
+    name = quote(str(folder))
+    print(f"next: mmneedle show {name} or mmneedle run {name} --model PROVIDER/MODEL --log RUN")
 
 
 def _check_ingredients(
@@ -262,34 +289,78 @@ def score(runs: "Sequence[Run]", scorer: str | None, *, as_json: bool) -> None:
 
 
 def text_table(rows: "Sequence[TextRow]") -> str:
-    """Scores by length (rows) and depth (columns), a block for each run, task and K."""
-    from mmneedle.tasks.text import maker_class
-
-    blocks: dict[tuple[str, str, int], list[TextRow]] = {}
+    """Scores by length and depth, a block for each run, task and K; tasks without depths in one."""
+    blocks: dict[tuple[str, ...], list[TextRow]] = {}
     for row in rows:
-        blocks.setdefault((row.run, row.task, row.needles), []).append(row)
+        # Tasks such as most of ruler's have a figure a length: they share a table.
+        name = row.task.partition(".")[0] if row.depth is None else row.task
+        blocks.setdefault((row.run, name, str(row.needles), str(row.depth is None)), []).append(row)
     parts = []
-    for (_, task, needles), block in blocks.items():
-        depths = sorted({-1 if row.depth is None else row.depth for row in block})
-        lengths = sorted({row.length for row in block})
-        cells = {(row.length, -1 if row.depth is None else row.depth): row for row in block}
-        counted = maker_class(task.partition(".")[0]).lengths
-        head = ["length" if counted == "tokens" else counted]
-        head += ["score" if at < 0 else f"{100 * at:g} %" for at in depths] + ["n"]
-        lines = [head]
-        for length in lengths:
-            line = [cells.get((length, depth)) for depth in depths]
-            n = sum(row.n for row in line if row)
-            lines.append([f"{length:,}", *(_cell(row) for row in line), str(n)])
+    for (_, name, *_), block in blocks.items():
+        together = len({row.task for row in block}) > 1
+        lines = _by_task(block) if together else _by_depth(block)
+        task = name if together else block[0].task
+        of = "length" if block[0].depth is None else "length and depth"
+        several = f", {block[0].needles} needles" if block[0].needles > 1 else ""
+        title = f"{block[0].model}: {task}{several} (per cent by {of}; * lacks answers)"
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        several = f", {needles} needles" if needles > 1 else ""
-        title = f"{block[0].model}: {task}{several} (per cent by depth; * lacks answers)"
         table = "\n".join(
-            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+            "  ".join(
+                cell.rjust(width) if at or not together else cell.ljust(width)
+                for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+            )
             for line in lines
         )
         parts.append("\n".join(filter(None, (title, table, _skipped(block)))))
     return "\n\n".join(parts)
+
+
+def _by_depth(block: "Sequence[TextRow]") -> list[list[str]]:
+    """One task: a line a length, a column a depth and one for all of them together."""
+    depths = sorted({-1 if row.depth is None else row.depth for row in block})
+    cells = {(row.length, -1 if row.depth is None else row.depth): row for row in block}
+    head = ["score" if at < 0 else f"{100 * at:g} %" for at in depths]
+    every = ["all"] if len(depths) > 1 else []
+    lines = [[_unit(block[0]), *head, *every, "n"]]
+    for length in sorted({row.length for row in block}):
+        line = [cells[length, depth] for depth in depths if (length, depth) in cells]
+        shown = [_cell(cells.get((length, depth))) for depth in depths]
+        mean = [_mean(line)] if every else []
+        lines.append([f"{length:,}", *shown, *mean, str(sum(row.n for row in line))])
+    return lines
+
+
+def _by_task(block: "Sequence[TextRow]") -> list[list[str]]:
+    """Several tasks without depths: a line each, a column a length; below, what they average."""
+    lengths = sorted({row.length for row in block})
+    cells = {(row.task, row.length): row for row in block}
+    names = list(dict.fromkeys(row.task for row in block))
+    lines = [[_unit(block[0]), *(f"{length:,}" for length in lengths), "n"]]
+    for name in names:
+        shown = [_cell(cells.get((name, length))) for length in lengths]
+        n = sum(row.n for row in block if row.task == name)
+        lines.append([name.partition(".")[2], *shown, str(n)])
+    if block[0].task.startswith("ruler."):
+        columns = [[row for row in block if row.length == length] for length in lengths]
+        means = [_mean(rows) if len(rows) == len(names) else "-" for rows in columns]
+        lines.append([f"mean of {len(names)}", *means, str(sum(row.n for row in block))])
+    return lines
+
+
+def _unit(row: "TextRow") -> str:
+    from mmneedle.tasks.text import maker_class
+
+    counted = maker_class(row.task.partition(".")[0]).lengths
+    return "length" if counted == "tokens" else counted
+
+
+def _mean(rows: "Sequence[TextRow]") -> str:
+    """The mean of settings, each with the same weight; "-" where one has no answer at all."""
+    scores = [row.score for row in rows if row.score is not None]
+    if len(scores) < len(rows):
+        return "-"
+    lacks = any(row.answered < row.n for row in rows)
+    return f"{100 * sum(scores) / len(scores):.0f}{'*' if lacks else ''}"
 
 
 def _skipped(rows: "Sequence[TextRow]") -> str:
