@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from chat_server import Ask, ChatServer, Reply, failure
 from question_files import squad
@@ -258,6 +259,26 @@ def test_a_changed_corpus_is_found(mmneedle: Shell) -> None:
     done = mmneedle("run", "set", "--model", "baseline/oracle", "--log", "run", "--quiet")
     assert done.status == 2
     assert "has changed since the data set was built" in done.err
+
+
+def test_where_tokens_end_is_counted_anew_where_the_file_is_not_ours(
+    mmneedle: Shell, tmp_path: Path
+) -> None:
+    model = write_tokenizer(tmp_path / "model")
+    mmneedle.ok("build-text", "set", "niah", "--lengths", "5k", "--tokenizer", model)
+    sample = next(TextDataSet.open("set").samples(TextSetting("niah", 5120, 500)))
+    ends = Path("set/corpus.npy")
+    content = ends.read_bytes()
+    moved = np.load(ends)
+    moved[8:] = moved[8:] // 2
+    np.save("moved.npy", moved)
+    assert "token_ends" in TextDataSet.open("set").maker.materials.corpus.__dict__
+    wrong = (content[:1000], b"", b"text", content[:-4] + b"abcd", Path("moved.npy").read_bytes())
+    for other in wrong:
+        ends.write_bytes(other)
+        dataset = TextDataSet.open("set")
+        assert "token_ends" not in dataset.maker.materials.corpus.__dict__
+        assert next(dataset.samples(TextSetting("niah", 5120, 500))) == sample
 
 
 def test_a_damaged_recipe_is_one_line(mmneedle: Shell) -> None:

@@ -2,7 +2,7 @@
 
 DIR/text.json         the recipe and how many samples of each setting there are
 DIR/corpus.txt        the haystack text, where the task takes one
-DIR/corpus.npy        where its tokens end, in characters (int32)
+DIR/corpus.npy        where its tokens end, in characters (int32), after a SHA-256 (eight int32)
 DIR/tokenizer.json    what counts tokens, where lengths are in a model's own
 DIR/questions-1.*     files in a published format, where the task takes them
 
@@ -11,6 +11,7 @@ first 5 of a build of 500, and a setting that is added later changes no other.
 """
 
 import hashlib
+import io
 import shutil
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -20,6 +21,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from mmneedle.errors import UserError
 from mmneedle.files import locked, refuse_strangers, unwritable, write_whole
@@ -122,9 +124,9 @@ class TextDataSet:
             files.append(self.folder / one["name"])
             _checked(files[-1], one["sha256"])
         materials = Materials(manifest.seed, tokens, text, tuple(files), manifest.options)
-        ends = self.folder / _ENDS
-        if text is not None and ends.is_file():
-            materials.corpus.__dict__["token_ends"] = np.load(ends).astype(np.int64)
+        ends = None if text is None else _read_ends(self.folder / _ENDS, manifest)
+        if ends is not None:
+            materials.corpus.__dict__["token_ends"] = ends
         return materials
 
     def count(self, setting: TextSetting) -> int:
@@ -246,12 +248,30 @@ def _write(folder: Path, given: Ingredients, manifest: TextManifest, *, fresh: b
         if given.corpus is not None:
             write_whole(folder / _CORPUS, given.corpus[1].encode())
             ends = Materials(0, open_tokens(given.tokenizer), given.corpus[1]).corpus.token_ends
-            np.save(folder / _ENDS, ends.astype(np.int32))
+            write_whole(folder / _ENDS, _ends_file(manifest, ends))
         for one, file in zip(manifest.questions or (), given.questions, strict=True):
             shutil.copyfile(file, folder / one["name"])
     content = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     write_whole(folder / _MANIFEST, content + b"\n")
     return TextDataSet.open(folder)
+
+
+def _ends_file(manifest: TextManifest, ends: NDArray[np.int64]) -> bytes:
+    """What corpus.npy holds: a SHA-256 in eight numbers, then the ends."""
+    words = ends.astype("<i4")
+    digest = hashlib.sha256(repr((manifest.corpus, manifest.tokens)).encode() + words.tobytes())
+    file = io.BytesIO()
+    np.save(file, np.concatenate([np.frombuffer(digest.digest(), "<i4"), words]))
+    return file.getvalue()
+
+
+def _read_ends(path: Path, manifest: TextManifest) -> NDArray[np.int64] | None:
+    """The ends of corpus.npy; None where it is missing, damaged or another text's: count anew."""
+    try:
+        ends = np.load(path).astype(np.int64)[8:]
+        return ends if path.read_bytes() == _ends_file(manifest, ends) else None
+    except (OSError, ValueError, EOFError, TypeError, IndexError):
+        return None
 
 
 def _difference(old: TextManifest, new: TextManifest) -> str:
