@@ -150,10 +150,7 @@ class Columns:
 
     def __init__(self, run: Run, setting: Setting) -> None:
         """Columns of samples that were never tried."""
-        start, stop = run.header.plan[setting.name]
-        self.numbers = np.array(
-            [index for index in range(start, stop) if run.header.includes(setting, index)], np.int64
-        )
+        self.numbers = np.fromiter(run.header.indices(setting), np.int64)
         self.rows = dict(zip(self.numbers.tolist(), range(len(self.numbers)), strict=True))
         n, k = len(self.numbers), setting.needles
         questions = run.header.questions

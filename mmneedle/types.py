@@ -58,8 +58,8 @@ class Location(NamedTuple):
         return f"{self.image}, {self.row}, {self.column}"
 
 
-MOST_SAMPLES = 10**8
-"""Of a setting."""
+MOST_SAMPLES = 10**6
+"""Of a setting: the number in a sample's id has six digits."""
 MOST_NEEDLES = 10**4
 """Of a question."""
 

@@ -16,6 +16,7 @@ from disks import disk
 from fakes import LARGE, SMALL, FakeAdapter, FakeDataSet, FakeTask, fake_sample, header, open_log
 from hypothesis import given
 from hypothesis import strategies as st
+from shell import Shell
 
 from mmneedle import runlog
 from mmneedle.errors import UserError
@@ -308,6 +309,28 @@ def test_shards_share_the_samples_out_in_balanced_parts(parts: int) -> None:
         assert sum(h.asked(SMALL, positive) for h in headers) == len(expected)
         assert headers[0].asked(SMALL.name, positive) == sum(i // 2 % parts == 0 for i in expected)
     assert headers[0].asked(LARGE, True) == 0
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(1, 5), st.integers(1, 7))
+def test_samples_are_counted_without_looking_at_each(
+    start: int, more: int, parts: int, questions: int
+) -> None:
+    plan = {SMALL.name: (start, start + more)}
+    for part in range(1, parts + 1):
+        one = header(DATA, MODEL, plan, shard=(part, parts), questions=questions)
+        own = [index for index in range(100) if one.includes(SMALL, index)]
+        assert list(one.indices(SMALL)) == own
+        for positive in (True, False):
+            assert one.asked(SMALL, positive) == sum(i % 2 == (not positive) for i in own)
+
+
+def test_a_plan_that_no_data_set_holds_is_refused_at_once(mmneedle: Shell, tmp_path: Path) -> None:
+    write(tmp_path / "run", record(0))
+    path = tmp_path / "run" / "run.json"
+    whole = json.loads(path.read_text())
+    whole["plan"][SMALL.name] = [0, 10**8]
+    path.write_text(json.dumps(whole))
+    assert "a setting has at most 1,000,000" in mmneedle.refused("score", tmp_path / "run")
 
 
 def test_shards_of_one_run_become_one(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import datetime
 import platform
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +83,9 @@ class RunHeader(msgspec.Struct, kw_only=True):
                 raise ValueError(f"{setting.needles} needles of {name}")
         for name, (start, stop) in self.plan.items():
             if not 0 <= start <= stop <= MOST_SAMPLES:
-                raise ValueError(f"samples {start} to {stop} of {name}")
+                raise ValueError(
+                    f"samples {start} to {stop} of {name}; a setting has at most {MOST_SAMPLES:,}"
+                )
         for name, found in self.stopped.items():
             if name not in self.plan or not 0 <= found.end <= MOST_SAMPLES:
                 raise ValueError(f"{name} stopped at sample {found.end}")
@@ -129,9 +133,27 @@ class RunHeader(msgspec.Struct, kw_only=True):
 
     def asked(self, setting: AnySetting | str, positive: bool) -> int:
         """How many samples of a setting's positives or negatives the run asks."""
+        return sum(
+            len(range(part.start + (part.start % 2 == positive), part.stop, 2))  # even: positives
+            for part in self._parts(setting)
+        )
+
+    def indices(self, setting: AnySetting | str) -> Iterator[int]:
+        """The sample indices of a setting that `includes` holds for, ascending."""
+        return chain.from_iterable(self._parts(setting))
+
+    def _parts(self, setting: AnySetting | str) -> Iterator[range]:
+        """The same as ranges: one, or where this is a shard, each haystack's."""
         start, stop = self.span(setting)
-        first = start + (start % 2 == positive)  # positives have even indices
-        return sum(self.includes(setting, index) for index in range(first, stop, 2))
+        part, parts = self.shard
+        if parts == 1:
+            yield range(start, stop)
+            return
+        each = max(2, self.questions)
+        first = start // each
+        first += (part - 1 - first) % parts
+        for number in range(first, -(-stop // each), parts):
+            yield range(max(start, number * each), min(stop, (number + 1) * each))
 
 
 def pixels(cell: tuple[int, int] | None) -> str:

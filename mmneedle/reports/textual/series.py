@@ -283,9 +283,7 @@ def _collect(run: Run, number: int, columns: dict[tuple[str, int], list[list[Any
     for name in run.header.plan:
         setting = TextSetting.parse(name)
         rows = columns.setdefault((setting.task, setting.needles), [])
-        for index in range(*run.header.span(name)):
-            if not run.header.includes(name, index):
-                continue
+        for index in run.header.indices(name):
             text = text_of.of((setting.task, setting.needles, setting.length, index))
             row = [
                 setting.length, setting.depth, text + (number << 40), 0, 0, 0, np.nan, number,
