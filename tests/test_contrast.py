@@ -18,6 +18,7 @@ from mmneedle.outcomes import outcomes
 from mmneedle.reports.readers import FEWEST, contrasts_json, contrasts_text
 from mmneedle.retrieval.contrast import contrast
 from mmneedle.runlog import Run
+from mmneedle.statistics import clustered, wilson
 from mmneedle.statistics.comparison import Stratum, difference, holm, mcnemar_exact, sign_flip
 from mmneedle.stitching.dataset import build
 from mmneedle.stitching.samples import Rules
@@ -47,6 +48,9 @@ def test_a_retriever_that_misses_loses(mmneedle: Shell) -> None:
         assert one["difference"] == pytest.approx(missed / one["n"])
         assert one["p"] == pytest.approx(mcnemar_exact(missed, 0))
         assert (one["recall"]["hits"], one["recall"]["n"]) == (read, count // 2)
+        assert one["retrieve_interval"] == pytest.approx(wilson(read, count // 2))
+        assert one["long_interval"] == pytest.approx(wilson(count // 2, count // 2))
+        assert one["lost"] == {"retriever": missed, "model": 0, "unknown": 0}
         assert (one["right_where_read"]["hits"], one["right_where_missed"]["hits"]) == (read, 0)
         assert one["share"] == pytest.approx(1 / setting.cells)
         assert one["tokens"] is None
@@ -64,6 +68,9 @@ def test_a_retriever_that_misses_loses(mmneedle: Shell) -> None:
     each = [levels[setting.name, "exact"]["difference"] for setting in settings]
     assert mean["difference"] == pytest.approx(sum(each) / 2)
     assert "Reading everything wins: " in found["summary"] and "(1,8)" in found["summary"]
+    missed = sum(one["only_long"] for one in single if one["measure"] == "exact")
+    assert found["losses"].startswith(f"Of {missed} answers that only reading everything gets")
+    assert f"the retriever lost {missed} (" in found["losses"]
     assert found["reader"]["k"] == 1 and found["reader"]["retriever"] == "bm25"
 
 
@@ -99,6 +106,9 @@ def test_a_model_that_is_lost_in_long_texts_wins_by_retrieving(
     assert set(lengths) == {2048, 4096, 0}
     for length, one in lengths.items():
         assert one["n"] == (72 if length == 0 else 36)
+        of = [3 if length else 6] * 12  # a sample at its three depths, at one length or both
+        assert one["long_interval"] == pytest.approx(clustered([0] * 12, of))
+        assert one["retrieve_interval"] == pytest.approx(clustered(of, of))
         assert one["clusters"] == 12  # samples of a number share their text at all depths
         assert one["recall"]["share"] == one["right_where_read"]["share"] == 1
         tokens = one["tokens"]
@@ -155,6 +165,12 @@ def test_needles_of_several_and_shared_haystacks(mmneedle: Shell) -> None:
     )
     assert exact.result == difference(stratum)
     assert exact.result.clusters == 8
+    groups = one.haystack[positive]
+    hits = [int(stratum.b[groups == at].sum()) for at in np.unique(groups)]
+    of = [int((groups == at).sum()) for at in np.unique(groups)]
+    assert exact.intervals[1] == clustered(hits, of)
+    assert sum(hits) == exact.result.counts.both + exact.result.counts.only_b
+    assert exact.lost.retriever + exact.lost.model == exact.result.counts.only_a
     assert exact.recall.n == 2 * int(positive.sum())
     assert mmneedle.refused("reader", "long", "other").startswith(
         "mmneedle: other: no run given reads everything for it"

@@ -22,6 +22,7 @@ from mmneedle.reports.gallery import first_open, printed
 from mmneedle.reports.glance import Glanced, glance, shades
 from mmneedle.reports.leaderboard import Leaderboard, leaderboard
 from mmneedle.reports.panels import KINDS, SCORERS
+from mmneedle.reports.reader_section import section as reader_section
 from mmneedle.reports.run_sections import run_sections
 from mmneedle.reports.shelf import Shelf
 from mmneedle.reports.standings import (
@@ -99,7 +100,7 @@ def _content(runs: Sequence[Run], shelf: Shelf) -> dict[str, Any]:
     board = leaderboard(runs, ranked=len(runs) > 1)
     tables = [table for table in board.tables() if table.scorer == SCORERS[0]]
     sections, album = run_sections(runs, board, shelf)
-    looks = ("theme.css", "report.css", "hallucination.css", "twins.css")
+    looks = ("theme.css", "report.css", "hallucination.css", "twins.css", "readers.css")
     style = page.source(*looks) + Markup(shades())
     script = page.source("haystack.js", "explorer.js", "case.js")
     selected = [
@@ -129,6 +130,7 @@ def _content(runs: Sequence[Run], shelf: Shelf) -> dict[str, Any]:
         ),
         "comparison": [_comparison(table) for table in tables] if len(runs) > 1 else [],
         "twinned": twin_sections(runs),
+        "readers": reader_section(runs),
         "notes": board.notes(),
         "several": (several := any(entry.setting.needles > 1 for entry in board.entries)),
         "chance_note": chance_note(several),

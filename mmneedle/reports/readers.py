@@ -50,8 +50,9 @@ def contrasts_text(found: Sequence[Contrast]) -> str:
                     "",
                     *(sentence(judged) for judged in one.levels),
                     summary(one),
+                    losses(one),
                 ]
-            )
+            ).rstrip()
         )
     return "\n\n".join(parts)
 
@@ -67,6 +68,7 @@ def contrasts_json(found: Sequence[Contrast]) -> list[dict[str, Any]]:
             "retrieve": str(one.retrieve.folder),
             "levels": [_json(judged) for judged in one.levels],
             "summary": summary(one),
+            "losses": losses(one),
         }
         for one in found
     ]
@@ -84,6 +86,8 @@ def _json(judged: Judged) -> dict[str, Any]:
         "clusters": result.clusters,
         "long": result.rate_a,
         "retrieve": result.rate_b,
+        "long_interval": level.intervals[0],
+        "retrieve_interval": level.intervals[1],
         "only_long": result.counts.only_a,
         "only_retrieve": result.counts.only_b,
         "difference": result.difference,
@@ -91,6 +95,7 @@ def _json(judged: Judged) -> dict[str, Any]:
         "p": result.p,
         "p_holm": judged.p,
         "test": result.test,
+        "lost": msgspec.to_builtins(level.lost),
         "unanswered": level.unanswered,
         "recall": level.recall.json(),
         "right_where_read": level.right_read.json(),
@@ -105,9 +110,9 @@ def _json(judged: Judged) -> dict[str, Any]:
 def _row(judged: Judged) -> tuple[str, ...]:
     level, result = judged.level, judged.level.result
     if result.difference is None:
-        return (_name(level), level.measure, "0", "-", "-", "-", "", "-", "-", "-")
+        return (level_name(level), level.measure, "0", "-", "-", "-", "", "-", "-", "-")
     return (
-        _name(level),
+        level_name(level),
         level.measure,
         f"{result.counts.n}{'*' if level.unanswered else ''}",
         percent(result.rate_a),
@@ -116,26 +121,27 @@ def _row(judged: Judged) -> tuple[str, ...]:
         f"({points(result.interval[0])} to {points(result.interval[1])})",
         probability(judged.p),
         percent(level.recall.value) if level.recall.n else "-",
-        "-" if _sent(level) is None else percent(_sent(level)),
+        "-" if sent(level) is None else percent(sent(level)),
     )
 
 
-def _name(level: Level) -> str:
+def level_name(level: Level) -> str:
     """(10,8), or niah, 4,096 tokens; of a mean: all settings, niah, all lengths."""
     several = f", {level.needles} needles" if level.needles > 1 else ""
     if level.measure != "answers":
         where = "all settings" if level.level is None else label(Setting.parse(level.level))
         return where + several
-    where = "all lengths" if level.level is None else f"{level.level} {_unit(level)}"
+    where = "all lengths" if level.level is None else f"{level.level} {unit_of(level)}"
     return f"{level.task}{several}, {where}"
 
 
-def _unit(level: Level) -> str:
+def unit_of(level: Level) -> str:
+    """What a text task's lengths count."""
     task = level.task.partition(".")[0]
     return maker_class(task).lengths if task in MAKERS else "tokens"
 
 
-def _sent(level: Level) -> float | None:
+def sent(level: Level) -> float | None:
     """How much of the input retrieving sent: of tokens where known, else of the haystack."""
     return level.tokens[1] / level.tokens[0] if level.tokens else level.share
 
@@ -150,7 +156,7 @@ _VERDICTS: dict[Verdict, str] = {
 def sentence(judged: Judged) -> str:
     """What one level says, plainly."""
     level, result = judged.level, judged.level.result
-    where = _name(level) + (", saying no" if level.measure == "specificity" else "")
+    where = level_name(level) + (", saying no" if level.measure == "specificity" else "")
     if result.difference is None:
         return f"{where}: no sample that both answered: nothing is known."
     parts = [
@@ -196,6 +202,22 @@ def _retrieval(level: Level) -> Iterator[str]:
 
 def summary(one: Contrast) -> str:
     """Where who wins, in one line; means are left out."""
+    told = places(one)
+    parts = [
+        f"Reading everything wins: {told['long']}",
+        f"It loses: {told['retrieve']}",
+        f"The data cannot tell: {told['unclear']}",
+    ]
+    if told["unknown"] != NOWHERE:
+        parts.append(f"Nothing is known: {told['unknown']}")
+    return ". ".join(parts) + "."
+
+
+NOWHERE = "nowhere"
+
+
+def places(one: Contrast) -> dict[Verdict, str]:
+    """Of each verdict the levels that have it, means left out; NOWHERE where none has."""
     verdicts: tuple[Verdict, ...] = get_args(Verdict)
     by: dict[Verdict, dict[str, list[str]]] = {name: {} for name in verdicts}
     for judged in one.levels:
@@ -209,15 +231,22 @@ def summary(one: Contrast) -> str:
                 name = f"saying no, {name}"
             where = level.level if text else label(Setting.parse(level.level))
             by[judged.verdict].setdefault(name, []).append(where)
-    told = [
-        f"Reading everything wins: {_listed(by['long'])}",
-        f"It loses: {_listed(by['retrieve'])}",
-        f"The data cannot tell: {_listed(by['unclear'])}",
-    ]
-    if by["unknown"]:
-        told.append(f"Nothing is known: {_listed(by['unknown'])}")
-    return ". ".join(told) + "."
+    return {verdict: _listed(found) for verdict, found in by.items()}
 
 
-def _listed(places: dict[str, list[str]]) -> str:
-    return "; ".join(f"{name}{', '.join(where)}" for name, where in places.items()) or "nowhere"
+def _listed(found: dict[str, list[str]]) -> str:
+    return "; ".join(f"{name}{', '.join(where)}" for name, where in found.items()) or NOWHERE
+
+
+def losses(one: Contrast) -> str:
+    """Whose fault it is what retrieving loses: the retriever's, or the model's; "" for nothing."""
+    lost = one.lost
+    total = lost.retriever + lost.model + lost.unknown
+    if not total:
+        return ""
+    rest = f"; of {lost.unknown:,} it is not defined which units hold them" if lost.unknown else ""
+    return (
+        f"Of {many(total, 'answer')} that only reading everything gets right, the retriever lost "
+        f"{lost.retriever:,} (what is asked for was not retrieved) and the model {lost.model:,} "
+        f"(it was retrieved, and missed){rest}."
+    )

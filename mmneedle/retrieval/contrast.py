@@ -7,24 +7,36 @@ needles of a sample, and samples of a text task with the same number at all dept
 their text and their question.
 """
 
+import json
+import math
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mmneedle.comparing import ALPHA, Measure, verdicts
+from mmneedle.comparing import ALPHA
 from mmneedle.errors import UserError
-from mmneedle.outcomes import UNDEFINED, Outcomes, outcomes
-from mmneedle.runlog import Record, Run
+from mmneedle.outcomes import UNDEFINED
+from mmneedle.retrieval.units import Units, distinct, units
+from mmneedle.runlog import Run
 from mmneedle.statistics.comparison import Difference, Stratum, difference, holm, pooled
 from mmneedle.statistics.shares import Share, share
-from mmneedle.texts.scoring import rule_of, score_text
-from mmneedle.types import TextSetting, split_sample_id
 
 Verdict = Literal["long", "retrieve", "unclear", "unknown"]
 """Who wins; unclear: the data cannot tell; unknown: no sample that both answered."""
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """Of what only reading everything got right: where retrieving lost it."""
+
+    retriever: int
+    """What is asked for, or a part of it, was not retrieved."""
+    model: int
+    """It was retrieved, and missed."""
+    unknown: int
+    """Which units hold it is not defined."""
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +54,9 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     """exact, on positives; specificity, on negatives; answers, of texts."""
     result: Difference
     """Long less retrieving, on what both answered."""
+    intervals: tuple[tuple[float, float], tuple[float, float]]
+    """95 % intervals of the two scores, long and retrieving; (0, 1) where nothing is known."""
+    lost: Lost
     unanswered: int
     """Samples that both were asked and one of them at least did not answer."""
     recall: Share
@@ -81,6 +96,27 @@ class Contrast(msgspec.Struct, frozen=True, kw_only=True):
     retrieve: Run
     levels: tuple[Judged, ...]
 
+    @property
+    def lost(self) -> Lost:
+        """Of all levels."""
+        each = [one.level.lost for one in self.levels if one.level.level is not None]
+        return Lost(
+            sum(one.retriever for one in each),
+            sum(one.model for one in each),
+            sum(one.unknown for one in each),
+        )
+
+
+class Matched(NamedTuple):
+    """Runs that retrieved, with those that read everything and differ in nothing else."""
+
+    pairs: list[tuple[Run, Run]]
+    """(read everything, retrieved)."""
+    alone: list[Run]
+    """Retrieved, and no run reads everything for them."""
+    doubtful: list[Run]
+    """Retrieved, and several runs read everything for them."""
+
 
 def contrast(runs: Sequence[Run]) -> list[Contrast]:
     """Compare each run that retrieved with the one that read everything.
@@ -92,7 +128,43 @@ def contrast(runs: Sequence[Run]) -> list[Contrast]:
         UserError: a run that retrieved without one that read everything, two that did, no run
             that retrieved.
     """
-    pairs = list(_pairs(runs))
+    whole = _whole(runs)
+    for several in whole.values():
+        if len(several) > 1:
+            first, second = (run.folder for run in several[:2])
+            raise UserError(f"{first} and {second} both read everything: give one of them")
+    parts = [run for run in runs if run.header.reader is not None]
+    if not parts:
+        raise UserError(
+            "reader compares a run that reads everything with runs of --reader retrieve:K: none of "
+            "these retrieved"
+        )
+    for run in parts:
+        if _asked(run) not in whole:
+            raise UserError(
+                f"{run.folder}: no run given reads everything for it: the same model with the same "
+                "options, data set and task, without --reader"
+            )
+    return contrasts(matched(runs).pairs)
+
+
+def matched(runs: Sequence[Run]) -> Matched:
+    """Which of some runs can be compared so."""
+    whole = _whole(runs)
+    found = Matched([], [], [])
+    for run in runs:
+        if run.header.reader is None:
+            continue
+        other = whole.get(_asked(run), [])
+        if len(other) == 1:
+            found.pairs.append((other[0], run))
+        else:
+            (found.doubtful if other else found.alone).append(run)
+    return found
+
+
+def contrasts(pairs: Sequence[tuple[Run, Run]]) -> list[Contrast]:
+    """Compare pairs of (read everything, retrieved), which are shown together."""
     found = [list(_levels(long, retrieve)) for long, retrieve in pairs]
     every = [one for levels in found for one in levels]
     corrected = {
@@ -109,44 +181,27 @@ def contrast(runs: Sequence[Run]) -> list[Contrast]:
     ]
 
 
-def _pairs(runs: Sequence[Run]) -> Iterator[tuple[Run, Run]]:
-    whole: dict[bytes, Run] = {}
+def _whole(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """The runs that read everything, by what `_asked` says of them."""
+    found: dict[str, list[Run]] = {}
     for run in runs:
         if run.header.reader is None:
-            other = whole.setdefault(_asked(run), run)
-            if other is not run:
-                raise UserError(
-                    f"{other.folder} and {run.folder} both read everything: give one of them"
-                )
-    parts = [run for run in runs if run.header.reader is not None]
-    if not parts:
-        raise UserError(
-            "reader compares a run that reads everything with runs of --reader retrieve:K: none of "
-            "these retrieved"
-        )
-    for run in parts:
-        long = whole.get(_asked(run))
-        if long is None:
-            raise UserError(
-                f"{run.folder}: no run given reads everything for it: the same model with the same "
-                "options, data set and task, without --reader"
-            )
-        yield long, run
+            found.setdefault(_asked(run), []).append(run)
+    return found
 
 
-def _asked(run: Run) -> bytes:
+def _asked(run: Run) -> str:
     """Equal for runs that differ in their reader alone."""
     header = run.header
     adapter = {name: part for name, part in header.adapter.items() if name != "base_url"}
     identity = (header.model, header.task, header.dataset_fingerprint, header.resize, adapter)
-    return msgspec.json.encode(identity, order="deterministic")
+    return json.dumps(msgspec.to_builtins(identity), sort_keys=True)
 
 
 def _levels(long: Run, retrieve: Run) -> Iterator[Level]:
     """Level by level, and after those of one task their mean."""
-    read = _text_counts if long.header.textual else _cell_counts
-    groups: dict[tuple[str, int, str], list[_Counts]] = {}
-    for one in read(long, retrieve):
+    groups: dict[tuple[str, int, str], list[Units]] = {}
+    for one in units(long, retrieve):
         groups.setdefault((one.task, one.needles, one.measure), []).append(one)
     for counts in groups.values():
         yield from (_level([one]) for one in counts)
@@ -154,44 +209,13 @@ def _levels(long: Run, retrieve: Run) -> Iterator[Level]:
             yield _level(counts)
 
 
-class _Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """What was answered at one level; a unit is a sample, or a needle of a text."""
-
-    task: str
-    level: str
-    length: int
-    needles: int
-    measure: str
-    long: NDArray[np.bool_]
-    """Right by reading everything; shape (units,), as are the next four."""
-    retrieve: NDArray[np.bool_]
-    group: NDArray[np.int64]
-    """Units with equal numbers belong together."""
-    shared: bool
-    """Whether units may have a group in common."""
-    read: NDArray[np.int8]
-    """1: what the unit asks for was read, 0: not all of it; UNDEFINED: it is nowhere."""
-    found: NDArray[np.bool_]
-    """Of each needle that a unit of the haystack holds: whether it was read; shape (needles,)."""
-    found_group: NDArray[np.int64]
-    unanswered: int
-    shares: NDArray[np.float32]
-    """Of the haystacks; shape (samples,), as are the next two."""
-    long_tokens: NDArray[np.float64]
-    retrieve_tokens: NDArray[np.float64]
-
-    @property
-    def stratum(self) -> Stratum:
-        """For the comparison."""
-        return Stratum(self.long, self.retrieve, self.group if self.shared else None)
-
-
-def _level(counts: Sequence[_Counts]) -> Level:
+def _level(counts: Sequence[Units]) -> Level:
     """One level, or the mean of several."""
     first, several = counts[0], len(counts) > 1
     right = np.concatenate([one.retrieve for one in counts])
     read = np.concatenate([one.read for one in counts])
     found = np.concatenate([one.found for one in counts])
+    only = np.concatenate([one.long for one in counts]) & ~right
     groups = _apart([one.group for one in counts])
     shares = np.concatenate([one.shares for one in counts])
     if first.measure != "answers":
@@ -199,7 +223,7 @@ def _level(counts: Sequence[_Counts]) -> Level:
     else:
         long = np.concatenate([one.long for one in counts])
         numbers = np.concatenate([one.group for one in counts])
-        result = difference(Stratum(long, right, None if _distinct(numbers) else numbers))
+        result = difference(Stratum(long, right, None if distinct(numbers) else numbers))
     return Level(
         task=first.task,
         level=None if several else first.level,
@@ -207,6 +231,16 @@ def _level(counts: Sequence[_Counts]) -> Level:
         needles=first.needles,
         measure=first.measure,
         result=result,
+        intervals=(
+            _interval(counts, [one.long for one in counts]),
+            _interval(counts, [one.retrieve for one in counts]),
+        ),
+        lost=Lost(
+            *(
+                0 if first.measure == "specificity" else int(only[read == at].sum())
+                for at in (0, 1, UNDEFINED)
+            )
+        ),
         unanswered=sum(one.unanswered for one in counts),
         recall=_counted(found, _apart([one.found_group for one in counts])),
         right_read=_counted(right[read == 1], groups[read == 1]),
@@ -219,8 +253,26 @@ def _level(counts: Sequence[_Counts]) -> Level:
     )
 
 
-def _distinct(groups: NDArray[np.int64]) -> bool:
-    return len(np.unique(groups)) == len(groups)
+def _interval(counts: Sequence[Units], right: Sequence[NDArray[np.bool_]]) -> tuple[float, float]:
+    """Of one way of reading; of several settings, which have equal weight, theirs put together.
+
+    Settings are independent (their haystacks are drawn anew), so that distances from their values
+    add up as standard errors do (MOVER: Zou and Donner, Statistics in Medicine 27, 2008).
+    """
+    if counts[0].measure == "answers":
+        numbers = np.concatenate([one.group for one in counts])
+        return _counted(np.concatenate(right), numbers).interval
+    parts = [
+        _counted(values, one.group)
+        for one, values in zip(counts, right, strict=True)
+        if len(values) or len(counts) == 1
+    ]
+    centre = math.fsum(part.value or 0.0 for part in parts) / max(1, len(parts))
+    if not parts or parts[0].value is None:
+        return 0.0, 1.0
+    below = math.hypot(*((part.value or 0.0) - part.interval[0] for part in parts)) / len(parts)
+    above = math.hypot(*(part.interval[1] - (part.value or 0.0) for part in parts)) / len(parts)
+    return max(0.0, centre - below), min(1.0, centre + above)
 
 
 def _apart(groups: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -234,7 +286,7 @@ def _apart(groups: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
 
 def _counted(right: NDArray[np.bool_], groups: NDArray[np.int64]) -> Share:
     """By groups of what belongs together, where there are such."""
-    return share(right, None if _distinct(groups) else groups)
+    return share(right, None if distinct(groups) else groups)
 
 
 def _tokens(long: NDArray[np.float64], retrieve: NDArray[np.float64]) -> tuple[float, float] | None:
@@ -243,157 +295,3 @@ def _tokens(long: NDArray[np.float64], retrieve: NDArray[np.float64]) -> tuple[f
     if not known.any():
         return None
     return float(long[known].mean()), float(retrieve[known].mean())
-
-
-# --------------------------------------------------------------------------- cells
-
-
-def _cell_counts(long: Run, retrieve: Run) -> Iterator[_Counts]:
-    one, other = outcomes(long), outcomes(retrieve)
-    measures: tuple[Measure, ...] = ("exact", "specificity")
-    for measure in measures:
-        for setting in sorted(one, key=lambda at: (at.needles, at.cells, at)):
-            if setting in other:
-                yield _cells(long.header.task, one[setting], other[setting], measure)
-
-
-def _cells(task: str, one: Outcomes, other: Outcomes, measure: Measure) -> _Counts:
-    _, rows, others = np.intersect1d(one.number, other.number, True, return_indices=True)
-    asked = one.positive[rows] == (measure == "exact")
-    rows, others = rows[asked], others[asked]
-    a, b = verdicts(one, measure)[rows], verdicts(other, measure)[others]
-    known = np.not_equal(a, UNDEFINED) & np.not_equal(b, UNDEFINED)
-    rows, others = rows[known], others[known]
-    found = other.found[others]  # (n, K)
-    there = np.not_equal(found, UNDEFINED)
-    whole = there.any(1)
-    read = np.where(there, found == 1, True).all(1)
-    group = one.haystack[rows]
-    return _Counts(
-        task=task,
-        level=one.setting.name,
-        length=one.setting.cells,
-        needles=one.setting.needles,
-        measure=measure,
-        long=a[known] == 1,
-        retrieve=b[known] == 1,
-        group=group,
-        shared=one.shared,
-        read=np.where(whole, read, UNDEFINED).astype(np.int8),
-        found=(found == 1)[there],
-        found_group=np.repeat(group, there.sum(1)),
-        unanswered=int(np.count_nonzero(~known)),
-        shares=other.share[others],
-        long_tokens=one.input_tokens[rows],
-        retrieve_tokens=other.input_tokens[others],
-    )
-
-
-# --------------------------------------------------------------------------- texts
-
-_Place = tuple[str, int, int]
-"""Task with its variant, needles, length."""
-
-
-class _Pair(msgspec.Struct, frozen=True):
-    """A sample's answer in both ways, needle by needle."""
-
-    index: int
-    long: tuple[bool, ...]
-    retrieve: tuple[bool, ...]
-    found: tuple[int, ...]
-    """1 read, 0 not, UNDEFINED: no unit holds it."""
-    share: float
-    tokens: tuple[float, float]
-
-
-def _text_counts(long: Run, retrieve: Run) -> Iterator[_Counts]:
-    records = {record.sample: record for record in long.outcomes()}
-    pairs: dict[_Place, list[_Pair]] = {}
-    for record in retrieve.outcomes():
-        setting, index = split_sample_id(record.sample)
-        assert isinstance(setting, TextSetting)
-        other = records.get(record.sample)
-        made = None if other is None else _pair(setting, index, other, record)
-        if made is not None:
-            place = setting.task, setting.needles, setting.length
-            pairs.setdefault(place, []).append(made)
-    asked = _both_asked(long, retrieve)
-    for place in sorted(asked):
-        yield _texts(place, asked[place], pairs.get(place, []))
-
-
-def _both_asked(long: Run, retrieve: Run) -> dict[_Place, int]:
-    """How many samples of each level both runs ask."""
-    found: dict[_Place, int] = {}
-    for name in long.header.plan.keys() & retrieve.header.plan.keys():
-        setting = TextSetting.parse(name)
-        start, stop = long.header.span(name)
-        both = sum(
-            long.header.includes(name, at) and retrieve.header.includes(name, at)
-            for at in range(start, stop)
-        )
-        place = setting.task, setting.needles, setting.length
-        if both:
-            found[place] = found.get(place, 0) + both
-    return found
-
-
-def _pair(setting: TextSetting, index: int, long: Record, retrieve: Record) -> _Pair | None:
-    """None where one of them was not answered."""
-    one = _given(setting, long)
-    other = _given(setting, retrieve)
-    if one is None or other is None:
-        return None
-    reading = retrieve.reading or None
-    found: tuple[int, ...] = ()
-    if reading is not None:
-        found = tuple(
-            int(there) if holds else UNDEFINED
-            for there, holds in zip(reading.found, reading.holds, strict=True)
-        )
-    return _Pair(
-        index=index,
-        long=one,
-        retrieve=other,
-        found=found or (UNDEFINED,) * len(other),
-        share=reading.share if reading is not None else 1.0,
-        tokens=(_input(long), _input(retrieve)),
-    )
-
-
-def _given(setting: TextSetting, record: Record) -> tuple[bool, ...] | None:
-    score = score_text(setting, record.expected or (), record.response)
-    if score is None:
-        return None
-    return (score.value > 0,) if rule_of(setting) == "any" else score.given
-
-
-def _input(record: Record) -> float:
-    usage = record.response.usage
-    return float("nan") if usage is None or usage.input_tokens is None else usage.input_tokens
-
-
-def _texts(place: _Place, asked: int, pairs: Sequence[_Pair]) -> _Counts:
-    task, needles, length = place
-    group = np.array([pair.index for pair in pairs for _ in pair.long], np.int64)
-    read = np.array([one for pair in pairs for one in pair.found], np.int8)
-    held = np.not_equal(read, UNDEFINED)
-    return _Counts(
-        task=task,
-        level=f"{length:,}",
-        length=length,
-        needles=needles,
-        measure="answers",
-        long=np.array([right for pair in pairs for right in pair.long], np.bool_),
-        retrieve=np.array([right for pair in pairs for right in pair.retrieve], np.bool_),
-        group=group,
-        shared=not _distinct(group),
-        read=read,
-        found=read[held] == 1,
-        found_group=group[held],
-        unanswered=asked - len(pairs),
-        shares=np.array([pair.share for pair in pairs], np.float32),
-        long_tokens=np.array([pair.tokens[0] for pair in pairs], np.float64),
-        retrieve_tokens=np.array([pair.tokens[1] for pair in pairs], np.float64),
-    )

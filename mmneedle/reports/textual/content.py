@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from mmneedle.reports import linechart
+from mmneedle.reports.reader_section import section as reader_section
 from mmneedle.reports.run_sections import commonest_error
 from mmneedle.reports.textual import depth as depths
 from mmneedle.reports.textual import maps, models
@@ -37,6 +38,7 @@ def content(read: Read, shelf: Shelf) -> dict[str, Any]:
         "lengths": [_effective_row(read, one, bend) for one, bend in _paired(read, bent)],
         "bends": [_bend_row(read, one, bend) for one, bend in _paired(read, bent) if bend],
         "twinned": twin_sections(read.runs),
+        "readers": reader_section(read.runs),
         "tasks": [
             _task(read, key, number, bent, against) for number, key in enumerate(read.keys, 1)
         ],
@@ -59,9 +61,14 @@ def _paired(
 
 
 def _title(read: Read) -> str:
-    if len(read.subjects) > 1:
-        return f"{len(read.subjects)} models compared"
-    return read.subjects[0]
+    count = len(read.subjects)
+    if count == 1:
+        return read.subjects[0]
+    models = {run.header.model for run in read.runs}
+    readers = {run.header.reader for run in read.runs}
+    if len(models) == 1 and len(readers) == count:
+        return f"{models.pop()}, {count} ways of reading"
+    return f"{count} models compared"
 
 
 def _lead(read: Read) -> str:

@@ -11,6 +11,7 @@ from mmneedle.comparing import ALPHA
 from mmneedle.reports.textual.series import Answers, Read, Series
 from mmneedle.reports.versus import probability
 from mmneedle.reports.words import many, points
+from mmneedle.retrieval.contrast import matched
 from mmneedle.statistics.comparison import Difference, Stratum, holm, pooled
 
 
@@ -29,15 +30,33 @@ class Pair(msgspec.Struct, frozen=True):
 
 
 def pairs(read: Read) -> list[Pair]:
-    """All pairs of models that were asked the same samples of a text task."""
+    """All pairs of models that were asked the same samples of a text task.
+
+    A model that retrieves beside itself reading everything has a section of its own
+    (`reports/reader_section.py`), needle by needle.
+    """
+    elsewhere = _read_two_ways(read)
     found = []
     for key in read.keys:
         for one, other in combinations(read.of(key), 2):
+            told = elsewhere.get(frozenset((one.subject, other.subject)), set())
+            if {*one.dataset} & {*other.dataset} <= told:
+                continue
             strata = _strata(read, one, other)
             if strata:
                 found.append(Pair(key, one.subject, other.subject, pooled(strata)))
     corrected = holm([pair.result.p for pair in found])
     return [msgspec.structs.replace(pair, holm=p) for pair, p in zip(found, corrected, strict=True)]
+
+
+def _read_two_ways(read: Read) -> dict[frozenset[int], set[str]]:
+    """Subjects that differ in their reader alone -> the data sets on which both were run."""
+    subject = {id(run): at for run, at in zip(read.runs, read.of_subject, strict=True)}
+    found: dict[frozenset[int], set[str]] = {}
+    for long, retrieve in matched(read.runs).pairs:
+        both = frozenset((subject[id(long)], subject[id(retrieve)]))
+        found.setdefault(both, set()).add(long.header.dataset_fingerprint)
+    return found
 
 
 def _strata(read: Read, one: Series, other: Series) -> list[Stratum]:

@@ -48,7 +48,8 @@ def render(
     """The page as text. Made of the runs and their data sets: the same give the same page."""
     if not runs:
         raise UserError("a page needs at least one run")
-    style = page.source("theme.css", "report.css", "twins.css", "text.css") + Markup(shades())
+    looks = ("theme.css", "report.css", "twins.css", "readers.css", "text.css")
+    style = page.source(*looks) + Markup(shades())
     return (
         page.environment()
         .get_template("text.html.j2")
