@@ -1,6 +1,5 @@
 """Adapters of hf/, made ready and asked."""
 
-import asyncio
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from mmneedle.adapters.hf import HFAdapter
 from mmneedle.adapters.hf_engine import Encoded, Engine
 from mmneedle.tiny import WEIGHTS
-from mmneedle.types import Adapter, Needs, Request, Response
+from mmneedle.types import Needs, Request
 
 MINUS = "-1"
 
@@ -33,15 +32,3 @@ def encoded(adapter: HFAdapter, request: Request) -> Encoded:
 
 def copied(folder: Path) -> Path:
     return Path(shutil.copytree(WEIGHTS, folder, ignore=shutil.ignore_patterns("*.onnx")))
-
-
-def ask(adapter: Adapter, requests: Sequence[Request]) -> list[Response]:
-    """All at once; the adapter is closed."""
-
-    async def main() -> list[Response]:
-        try:
-            return await asyncio.gather(*map(adapter.generate, requests))
-        finally:
-            await adapter.aclose()
-
-    return asyncio.run(main())

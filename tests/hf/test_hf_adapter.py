@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from asking import ask
 from checkpoint_folders import write_checkpoint
-from hf_runs import MINUS, ask, copied, encoded, engine_of, ready
+from hf_runs import MINUS, copied, encoded, engine_of, ready
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from shell import Shell

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hf_runs import ask, encoded, engine_of, ready
+from asking import ask
+from hf_runs import encoded, engine_of, ready
 from random_models import FAMILIES, write_model
 
 from mmneedle.types import Needs, Request

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from hf_runs import ask, engine_of, ready
+from asking import ask
+from hf_runs import engine_of, ready
 from shell import Shell
 from text_models import write_text_model
 

@@ -2,11 +2,11 @@
 
 import asyncio
 import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import pytest
+from asking import ask
 from engine_loop import MODEL, Engine, truth
 
 from mmneedle.adapters import create
@@ -15,19 +15,9 @@ from mmneedle.errors import UserError
 from mmneedle.stitching.dataset import DataSet
 from mmneedle.tasks.twins import TwinTask
 from mmneedle.tiny import WEIGHTS
-from mmneedle.types import Adapter, Needs, Request, Response, Setting
+from mmneedle.types import Needs, Request, Response, Setting
 
 BLOCK = 128  # tokens that vLLM's prefix cache on a CPU keeps together
-
-
-def ask(adapter: Adapter, requests: Sequence[Request]) -> list[Response]:
-    async def main() -> list[Response]:
-        try:
-            return await asyncio.gather(*map(adapter.generate, requests))
-        finally:
-            await adapter.aclose()
-
-    return asyncio.run(main())
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
 """vllm/PATH with models that only read: the same answers as transformers gives, in float32."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
+from asking import ask
 from engine_loop import ARGS
 from text_models import write_text_model
 from text_sets import maker
@@ -14,19 +14,9 @@ from mmneedle.adapters.checkpoints import Checkpoint
 from mmneedle.adapters.rope import KINDS, Rope
 from mmneedle.adapters.vllm_engine import Plan
 from mmneedle.errors import UserError
-from mmneedle.types import Adapter, Needs, Request, Response, Setting, TextSetting
+from mmneedle.types import Needs, Request, Setting, TextSetting
 
 SETTING = TextSetting("niah.keys8", 600, 500)
-
-
-def ask(adapter: Adapter, requests: list[Request]) -> list[Response]:
-    async def main() -> list[Response]:
-        try:
-            return await asyncio.gather(*map(adapter.generate, requests))
-        finally:
-            await adapter.aclose()
-
-    return asyncio.run(main())
 
 
 @pytest.mark.parametrize("chats", [True, False], ids=["chats", "goes on"])
