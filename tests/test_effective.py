@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from shell import Shell
 from text_runs import grid, says, write_text_run
@@ -104,6 +104,7 @@ points_of = st.builds(
 )  # fmt: skip
 
 
+@example([(0, 60, 0)], 5e-324)  # the threshold is met but for rounding
 @given(st.lists(points_of, min_size=1, max_size=6), st.floats(0, 1))
 def test_what_is_sure_lies_around_what_was_found(
     rows: list[tuple[int, int, int]], threshold: float
@@ -117,7 +118,7 @@ def test_what_is_sure_lies_around_what_was_found(
         assert length <= most
     assert {least, length, most} <= set(lengths)
     upto = [p for p in series if p.length <= length]
-    assert all(p.score is not None and p.score >= threshold for p in upto)
+    assert all(p.score is not None and p.score >= threshold - 1e-9 for p in upto)
 
 
 # --------------------------------------------------------------------------- of runs

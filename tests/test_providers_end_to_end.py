@@ -65,8 +65,18 @@ def test_all_right_through_the_providers_own_sdk(
     assert KEY not in kept + (log / "run.json").read_text()
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Seer]:
+    """The same with four questions a haystack."""
+    source = find_coco(coco_mini(), None)
+    folder = tmp_path_factory.mktemp("shared") / "set"
+    build(folder, source, {Setting(3, 2, 2): 12}, Rules(questions=4))
+    return folder, Seer(source)
+
+
 @pytest.mark.parametrize(("model", "protocol", "variable"), PROVIDERS[:1] + PROVIDERS[4:])
 def test_shared_haystacks_are_marked_for_the_cache_and_still_all_right(
+    shared: tuple[Path, Seer],
     model: str,
     protocol: Protocol,
     variable: str,
@@ -74,15 +84,14 @@ def test_shared_haystacks_are_marked_for_the_cache_and_still_all_right(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Four questions a haystack: the same images before every mark, and a mark in every request."""
+    """The same images before every mark, and a mark in every request."""
     monkeypatch.setenv(variable, KEY)
     mmneedle = Shell(capsys, monkeypatch)
-    source = find_coco(coco_mini(), None)
-    build(tmp_path / "set", source, {Setting(3, 2, 2): 12}, Rules(questions=4))
+    folder, seer = shared
     log = tmp_path / "run"
-    with ApiServer(protocol, Seer(source)) as server:
+    with ApiServer(protocol, seer) as server:
         where = ("--base-url", server.url, "--log", log, "--quiet")
-        mmneedle.ok("run", tmp_path / "set", "--model", model, *where)
+        mmneedle.ok("run", folder, "--model", model, *where)
     assert not server.wrongs
     prefixes = {b"".join(ask.images) for ask in server.asks}
     assert (len(server.asks), len(prefixes)) == (12, 3)

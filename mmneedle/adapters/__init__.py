@@ -64,7 +64,9 @@ def create(model: str, **options: Any) -> Adapter:
     """
     path, merged = read_model(model, options)
     provider, _, name = path.partition("/")
-    return _known()[provider](path)(name, merged)
+    load = _find(provider)
+    assert load is not None  # read_model has found it
+    return load(path)(name, merged)
 
 
 def read_model(model: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -75,9 +77,8 @@ def read_model(model: str, options: Mapping[str, Any]) -> tuple[str, dict[str, A
     """
     path, _, query = model.partition("?")
     provider, _, name = path.partition("/")
-    known = _known()
-    if not name or provider not in known:
-        raise UserError(_unknown(path, known))
+    if not name or _find(provider) is None:
+        raise UserError(_unknown(path, {*PROVIDERS, *_others()}))
     for text in (model, *map(str, options.values())):
         if not is_text(text):
             raise UserError(f"{text!r}: holds characters that are no text (half of a surrogate)")
@@ -132,13 +133,20 @@ def _unknown(path: str, known: Iterable[str]) -> str:
     return f"no model {path!r}{hint}; known are {', '.join(f'{one}/NAME' for one in names)}"
 
 
-def _known() -> dict[str, Callable[[str], Create]]:
-    """Every provider, ours first, and what loads it for a model string."""
-    ours = {name: _own(provider) for name, provider in PROVIDERS.items()}
+def _find(provider: str) -> Callable[[str], Create] | None:
+    """What loads a provider for a model string, ours first: others' take a look at all packages."""
+    if provider in PROVIDERS:
+        return _own(PROVIDERS[provider])
+    points = _others().get(provider)
+    return points and _plugin(points)
+
+
+def _others() -> dict[str, list[EntryPoint]]:
+    """The providers that packages add."""
     others: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=GROUP):
         others.setdefault(point.name, []).append(point)
-    return {name: _plugin(points) for name, points in others.items()} | ours
+    return others
 
 
 def _own(provider: Provider) -> Callable[[str], Create]:
