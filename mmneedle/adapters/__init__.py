@@ -138,7 +138,7 @@ def _find(provider: str) -> Callable[[str], Create] | None:
     if provider in PROVIDERS:
         return _own(PROVIDERS[provider])
     points = _others().get(provider)
-    return points and _plugin(points)
+    return _plugin(points) if points else None
 
 
 def _others() -> dict[str, list[EntryPoint]]:
