@@ -3,7 +3,7 @@
 Nothing is sent and no key is needed. What is not documented is unknown: None in JSON.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,19 @@ from mmneedle.evaluate import make_plan, open_asked, task_needs
 from mmneedle.preflight import Preflight, View, preflight
 from mmneedle.retrieval.asked import Asked
 from mmneedle.runlog import Plan, pixels
+from mmneedle.stitching.dataset import DataSet
 from mmneedle.tasks.grid import GridTask
-from mmneedle.types import Usage
+from mmneedle.texts.dataset import TextDataSet
+from mmneedle.types import AnySetting, DataTask, TextSetting, Usage, read_setting
 
 _ROOM = {"max_tokens": whole(1), "reasoning": reasoning(MORE_EFFORTS, tokens=True)}
 """Options that decide how long an answer may be."""
 _ANSWER = 8
 """Tokens of an answer to one needle: "10, 8, 8" and what separates it from the next."""
+
+
+_MEASURED = 8
+"""Samples of a setting whose tokens are counted."""
 
 
 class SettingEstimate(msgspec.Struct, frozen=True):
@@ -119,9 +125,7 @@ def estimate(
     checked = preflight(path, needs, fingerprint, Book.open(limits), see)
     found = find_prices(checked.key, fingerprint, prices, checked.limits.batch)
     texts = {
-        view.setting: text_tokens(
-            checked.limits, asked.characters(view.setting, *plan[view.setting.name])
-        )
+        view.setting: _text_tokens(checked, dataset, asked, plan, view.setting)
         for view in checked.views
     }
     reckoned = [_Reckoning(view, plan, texts[view.setting], found) for view in checked.views]
@@ -149,8 +153,29 @@ def estimate(
         batch=batch,
         prices=found,
         images_by=checked.rule_source,
-        notes=list(_notes(checked, found, batch)),
+        notes=list(_notes(checked, found, batch, dataset)),
     )
+
+
+def _text_tokens(
+    checked: Preflight,
+    dataset: DataSet | TextDataSet,
+    asked: DataTask,
+    plan: Plan,
+    setting: AnySetting,
+) -> int | None:
+    """About how many tokens a request's text has; None where nothing is known.
+
+    Where nothing is documented of the model, a data set of texts knows it by its own tokenizer.
+    """
+    start, stop = plan[setting.name]
+    characters = asked.characters(setting, start, stop)
+    if checked.limits.characters_per_token is not None or not isinstance(dataset, TextDataSet):
+        return text_tokens(checked.limits, characters)
+    assert isinstance(setting, TextSetting)
+    few = list(dataset.samples(setting, start, min(stop, start + _MEASURED)))
+    each = sum(sample.tokens for sample in few) / sum(len(sample.prompt) for sample in few)
+    return round(characters * each)
 
 
 class _Reckoning:
@@ -218,16 +243,18 @@ def _minutes(
     return max(bounds, default=None)
 
 
-def _notes(checked: Preflight, prices: Prices | None, batch: bool) -> Iterable[str]:
+def _notes(
+    checked: Preflight, prices: Prices | None, batch: bool, dataset: DataSet | TextDataSet
+) -> Iterable[str]:
     yield from filter(None, (checked.limits.note, checked.advice()))
-    yield from _unknowns(checked)
+    yield from _unknowns(checked, dataset)
     if prices is None:
         yield why_no_prices(checked.key)
     elif batch and prices.batch is None:
         yield f"no batch price is known of {checked.key}"
 
 
-def _unknowns(checked: Preflight) -> Iterable[str]:
+def _unknowns(checked: Preflight, dataset: DataSet | TextDataSet) -> Iterable[str]:
     """Why tokens are unknown, and what would tell them."""
     key, local = checked.key, is_local(checked.key)
     name = key.partition("/")[2]
@@ -242,7 +269,13 @@ def _unknowns(checked: Preflight) -> Iterable[str]:
                 f"how many tokens an image takes is not documented of {key}: your own figures go "
                 "into --limits FILE (docs/limits.md)"
             )
-    if checked.limits.characters_per_token is None:
+    if checked.limits.characters_per_token is not None:
+        return
+    if isinstance(dataset, TextDataSet):
+        own = bool(dataset.manifest.tokens.get("tokenizer"))
+        by = "by the data set's tokenizer" if own else "at 4 characters each"
+        yield f"text tokens are counted {by}; the model's own may be others"
+    else:
         what = "its tokenizer is not asked" if local else f"nothing is documented of {key}"
         yield (
             f"text tokens are unknown: {what}; characters_per_token in --limits FILE says about "
@@ -254,9 +287,15 @@ def _unknowns(checked: Preflight) -> Iterable[str]:
 
 
 def text(result: Estimate) -> str:
-    """An estimate as a table and a few lines."""
+    """An estimate as a table and a few lines; settings that differ in depth alone are one row."""
+    pictured = any(one.cell != (0, 0) for one in result.settings)
     head = ("setting", "requests", "px sent", "px a cell", "image tokens", "text tokens", "USD")
-    rows = [head, *(_row(one) for one in result.settings)]
+    groups: dict[str, list[SettingEstimate]] = {}
+    for one in result.settings:
+        groups.setdefault(_without_depth(one.setting), []).append(one)
+    rows = [head, *(_row(name, group) for name, group in groups.items())]
+    if not pictured:
+        rows = [(*row[:2], *row[5:]) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
@@ -265,22 +304,33 @@ def text(result: Estimate) -> str:
         ).rstrip()
         for row in rows
     ]
-    return "\n".join([*lines, "", *_lines(result)])
+    return "\n".join([*lines, "", *_lines(result, pictured)])
 
 
-def _row(one: SettingEstimate) -> tuple[str, ...]:
+def _without_depth(name: str) -> str:
+    setting = read_setting(name)
+    if isinstance(setting, TextSetting):
+        return msgspec.structs.replace(setting, depth=-1).name.replace("-dx-", "-")
+    return name
+
+
+def _row(name: str, group: Sequence[SettingEstimate]) -> tuple[str, ...]:
+    first, requests = group[0], sum(one.requests for one in group)
+    tokens = _total(one.text_tokens and one.text_tokens * one.requests for one in group)
+    usd = _total(one.usd for one in group)
+    several = f", {len(group)} depths" if len(group) > 1 else ""
     return (
-        one.setting,
-        f"{one.requests:,}",
-        pixels(one.cell),
-        one.effective_cell,
-        _number(one.image_tokens),
-        _number(one.text_tokens),
-        "unknown" if one.usd is None else f"{one.usd:,.2f}",
+        (first.setting if len(group) == 1 else name) + several,
+        f"{requests:,}",
+        pixels(first.cell),
+        first.effective_cell,
+        _number(first.image_tokens),
+        _number(None if tokens is None else round(tokens / requests)),
+        "unknown" if usd is None else f"{usd:,.2f}",
     )
 
 
-def _lines(result: Estimate) -> Iterable[str]:
+def _lines(result: Estimate, pictured: bool) -> Iterable[str]:
     yield (
         f"{result.requests:,} requests, {_number(result.input_tokens)} input tokens, "
         f"about {result.output_tokens:,} output tokens (at most {result.max_output_tokens:,})"
@@ -303,7 +353,7 @@ def _lines(result: Estimate) -> Iterable[str]:
     )
     if result.prices is not None:
         yield f"prices: {result.prices.source}"
-    if result.images_by:
+    if result.images_by and pictured:
         yield f"images: {result.images_by}"
     for one in result.settings:
         if one.refused:

@@ -484,6 +484,13 @@ def test_embeddings_without_their_packages(monkeypatch: pytest.MonkeyPatch, tmp_
         Embeddings(folder)
 
 
+def test_a_language_model_is_no_embedding_model(tmp_path: Path) -> None:
+    folder = write_tokenizer(tmp_path / "model")
+    (folder / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    with pytest.raises(UserError, match=r"goes on with texts \(LlamaForCausalLM\)"):
+        Embeddings(folder)
+
+
 def test_text_sets_refuse_what_is_about_images(tmp_path: Path) -> None:
     texts = text_set(tmp_path / "set", "niah", 1)
     for wanted, told in (

@@ -112,6 +112,46 @@ def test_haystacks_from_a_folder_and_from_captions(mmneedle: Shell, tmp_path: Pa
     assert "background." in prompt
 
 
+def test_a_list_and_a_check_of_texts(mmneedle: Shell) -> None:
+    mmneedle.ok("build-text", "set", "niah", "--lengths", "512", "--depths", "0,25", "--samples", 2)
+    listed = json.loads(mmneedle.ok("show", "set", "--json"))
+    assert [one["id"] for one in listed] == [
+        "niah-l512-d0-k1-000000", "niah-l512-d0-k1-000001",
+        "niah-l512-d250-k1-000000", "niah-l512-d250-k1-000001",
+    ]  # fmt: skip
+    assert {key: listed[2][key] for key in ("length", "depth", "needles")} == {
+        "length": 512, "depth": 0.25, "needles": 1,
+    }  # fmt: skip
+    assert mmneedle.ok("show", "set", "--check") == "set: whole: 2 settings, 4 samples\n"
+    assert "at 4 characters each" in mmneedle.ok("show", "set", listed[0]["id"])
+    for words, said in (
+        (("--out", "here"), "--out needs a sample"),
+        (("--task", "twin-literal"), "leave out --task"),
+        (("--resize", "96"), "leave out --resize"),
+    ):
+        assert said in mmneedle.refused("show", "set", *words)
+    assert "is a data set of texts; see mmneedle show" in mmneedle.refused("view", "set")
+    Path("set/corpus.txt").write_text("Another text.")
+    assert "has changed" in mmneedle.refused("show", "set", "--check")
+
+
+def test_estimates_of_texts(mmneedle: Shell, tmp_path: Path) -> None:
+    model = write_tokenizer(tmp_path / "model")
+    recipe = ("niah", "--lengths", "512,1k", "--depths", "0,50,100", "--samples", 2)
+    mmneedle.ok("build-text", "set", *recipe, "--tokenizer", model)
+    told = mmneedle.ok("estimate", "set", "--model", "vllm/nobody")
+    lines = [line.split() for line in told.splitlines()]
+    assert lines[0] == ["setting", "requests", "text", "tokens", "USD"]
+    for row, length in zip(lines[1:3], (512, 1024), strict=True):
+        assert row[:4] == [f"niah-l{length}-k1,", "3", "depths", "6"]
+        assert int(row[4].replace(",", "")) == pytest.approx(length, rel=0.01)
+    assert "images:" not in told
+    assert "counted by the data set's tokenizer" in told
+    mmneedle.ok("build-text", "about", *recipe)
+    told = mmneedle.ok("estimate", "about", "--model", "vllm/nobody")
+    assert "counted at 4 characters each" in told
+
+
 def test_arguments_the_wrong_way_round(mmneedle: Shell) -> None:
     assert "the folder comes first: mmneedle build-text set niah" in mmneedle.refused(
         "build-text", "niah", "set"

@@ -209,3 +209,22 @@ def test_wrong_wishes_are_told_in_a_line(mmneedle: Shell, tmp_path: Path) -> Non
     )  # fmt: skip
     assert out.status == 2
     assert "no images" in out.err and len(out.err.splitlines()) == 1
+
+
+def test_build_tells_of_the_twins(mmneedle: Shell) -> None:
+    recipe = ("--settings", "1x2", "--samples", 2, "--cell", 32, "--quiet")
+    mmneedle.ok("draw", "photos", "--scenes", 8, "--cell", 32)
+    told = mmneedle.ok(
+        "build", "set", "--source", "coco", "--photos", "photos", *recipe, "--twin", "captions"
+    )
+    for grade in ("literal", "paraphrase"):
+        assert f"mmneedle run set --task twin-{grade} --model" in told
+    (file,) = Path("photos").rglob("captions_*.json")
+    content = json.loads(file.read_text())
+    one_each = {entry["image_id"]: entry for entry in content["annotations"]}
+    file.write_text(json.dumps(content | {"annotations": list(one_each.values())}))
+    told = mmneedle.ok(
+        "build", "lonely", "--source", "coco", "--photos", "photos", *recipe, "--twin", "captions"
+    )
+    assert "mmneedle run lonely --task twin-literal --model" in told
+    assert "no twin-paraphrase: lonely: 8 photos" in told

@@ -9,7 +9,7 @@ Source: N. Reimers and I. Gurevych, "Sentence-BERT", EMNLP 2019 (arXiv:1908.1008
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Embeddings:
         """
         checked(folder, "a sentence-embedding model")
         config = read_json(folder / "config.json")
+        _refuse_writer(folder, config)
         self._first = _pooling(folder)
         said = read_json(folder / "sentence_bert_config.json", needed=False).get("max_seq_length")
         longest = int(said or config.get("max_position_embeddings") or _LENGTH)
@@ -77,6 +78,17 @@ class Embeddings:
         pooled = states[0] if self._first else states.mean(0)
         vector: Vectors = (pooled / max(float(np.linalg.norm(pooled)), 1e-12)).astype(np.float32)
         return vector
+
+
+def _refuse_writer(folder: Path, config: Mapping[str, Any]) -> None:
+    """See that a folder is no language model, whose states nobody trained to be compared."""
+    kinds = config.get("architectures") or []
+    writes = [kind for kind in kinds if str(kind).endswith(("ForCausalLM", "LMHeadModel"))]
+    if writes and not (folder / "modules.json").is_file():
+        raise UserError(
+            f"{folder}: holds a model that goes on with texts ({writes[0]}), none of sentence "
+            "embeddings, which has a modules.json"
+        )
 
 
 def _pooling(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -117,6 +118,13 @@ def build(
     paper: Annotated[
         bool, typer.Option("--paper", help="The published settings, 5,000 + 5,000 samples each.")
     ] = False,
+    twin: Annotated[
+        Literal["captions"] | None,
+        typer.Option(
+            help="Look whether all samples have their text twins, and say how to ask them "
+            "(docs/twins.md)."
+        ),
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes making tiles.", min=1)] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -153,6 +161,27 @@ def build(
             progress=report,
         )
     _describe(dataset)
+    if twin:
+        _tell_twins(dataset)
+    else:
+        name = quote(str(folder))
+        print(f"next: mmneedle show {name} or mmneedle run {name} --model PROVIDER/MODEL --log RUN")
+
+
+def _tell_twins(dataset: "DataSet") -> None:
+    """Which text twins the samples have, and how they are asked: nothing of them is stored."""
+    from mmneedle.tasks.twins import GRADES, TwinTask
+
+    name = quote(str(dataset.folder))
+    print("text twins need no build of their own: the same samples, asked as text")
+    for grade in GRADES:
+        try:
+            task = TwinTask(dataset, grade).name
+        except UserError as error:  # no second captions: the other grade is there all the same
+            print(f"  no twin-{grade}: {error}")
+        else:
+            log = f"--log RUN-{grade}"
+            print(f"  mmneedle run {name} --task {task} --model PROVIDER/MODEL {log}")
 
 
 def _source(
@@ -214,9 +243,10 @@ def show(
     if check:
         if sample is not None or out is not None or resize is not None or as_json:
             raise UserError("--check reads the whole data set: give it alone")
-        print(showing.check(DataSet.open(folder)))
+        print(text.check(folder) or showing.check(DataSet.open(folder)))
         return
     asked = read_reader(reader, retriever, chunk, captions)
+    text.refuse_images(folder, task, resize)
     if text.shown(folder, sample, out, as_json=as_json, reader=asked):
         return
     dataset = DataSet.open(folder)

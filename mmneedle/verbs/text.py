@@ -215,6 +215,26 @@ def _photos(
     return corpus.identity("captions by photo", text), text
 
 
+def check(folder: Path) -> str | None:
+    """`show --check` for a data set of texts: each sample is made; None where there is none."""
+    from mmneedle.texts.dataset import TextDataSet
+
+    if not TextDataSet.here(folder):
+        return None
+    dataset = TextDataSet.open(folder)
+    count = sum(1 for setting in dataset.settings for _ in dataset.samples(setting))
+    return f"{folder}: whole: {len(dataset.settings):,} settings, {count:,} samples"
+
+
+def refuse_images(folder: Path, task: str, resize: str | None) -> None:
+    """See that a data set of texts is not asked for images or their twins. Raises UserError."""
+    from mmneedle.texts.dataset import TextDataSet
+
+    for option, given in (("--task", task != "grid"), ("--resize", resize is not None)):
+        if given and TextDataSet.here(folder):
+            raise UserError(f"{folder}: is a data set of texts; leave out {option}")
+
+
 def shown(
     folder: Path,
     sample: str | None,
@@ -232,6 +252,11 @@ def shown(
 
     dataset = TextDataSet.open(folder)
     if sample is None:
+        if out is not None:
+            raise UserError("--out needs a sample: mmneedle show DIR SAMPLE --out FOLDER")
+        if as_json:
+            print_json(_entries(dataset))
+            return True
         print(f"{folder}: task {dataset.name}, fingerprint {dataset.fingerprint[:16]}")
         for setting in dataset.settings:
             count = dataset.count(setting)
@@ -249,8 +274,28 @@ def shown(
         print(out)
     else:
         answers = "; ".join(" | ".join(words) for words in found.expected)
-        print(f"{found.prompt}\n\nright answer: {answers}   ({found.tokens} tokens){read}")
+        counted = f"{found.tokens:,} tokens"
+        if not dataset.manifest.tokens.get("tokenizer"):
+            counted = f"about {counted}, at 4 characters each"
+        print(f"{found.prompt}\n\nright answer: {answers}   ({counted}){read}")
     return True
+
+
+def _entries(dataset: "TextDataSet") -> list[dict[str, Any]]:
+    """Every sample's id and setting; depth as a share, None where a needle has no single place."""
+    from mmneedle.types import sample_id
+
+    return [
+        {
+            "id": sample_id(setting, index),
+            "setting": setting.name,
+            "length": setting.length,
+            "depth": None if setting.depth < 0 else setting.depth / 1000,
+            "needles": setting.needles,
+        }
+        for setting in dataset.settings
+        for index in range(dataset.count(setting))
+    ]
 
 
 def _read(

@@ -22,6 +22,7 @@ from mmneedle.stitching.samples import locate
 from mmneedle.tasks import open_task
 from mmneedle.tasks.grid import GridTask
 from mmneedle.tasks.twins import TwinTask
+from mmneedle.texts.dataset import TextDataSet
 from mmneedle.types import Location, Photo, Reader, Sample, Setting, parse_sample_id, sample_id
 
 _GROUP = 256  # samples that are read together, as they lie in the file
@@ -274,6 +275,8 @@ def _unpacked(path: Path) -> list[Path]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     if not inner:
+        if TextDataSet.here(path):
+            raise UserError(f"{path}: is a data set of texts; see mmneedle show {path}")
         raise UserError(f"{path}: neither a data set (dataset.json) nor a run (run.json) is here")
     return inner
 
