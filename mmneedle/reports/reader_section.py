@@ -1,9 +1,10 @@
 """Retrieve or read, as a section of a page: where reading everything wins, and where it loses."""
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
+import msgspec
 from markupsafe import Markup
 
 from mmneedle.comparing import ALPHA
@@ -18,6 +19,7 @@ from mmneedle.reports.readers import (
     sentence,
     unit_of,
 )
+from mmneedle.reports.twins import NAMES
 from mmneedle.reports.versus import probability
 from mmneedle.reports.words import label, percent, points, short, visible
 from mmneedle.retrieval.contrast import (
@@ -30,6 +32,7 @@ from mmneedle.retrieval.contrast import (
 )
 from mmneedle.runlog import Run
 from mmneedle.statistics.shares import Share
+from mmneedle.twinned import FORM_OF
 from mmneedle.types import Setting
 
 _TOLD: dict[Verdict, str] = {
@@ -51,6 +54,9 @@ _FATES = (
     ("k-missed", "wrong, and not retrieved: the retriever missed it"),
     ("k-unparsed", "which units hold it is not defined"),
 )
+
+_APART = 0.14
+"""Of an axis, between the middles of two names that stand beside each other."""
 
 
 def section(runs: Sequence[Run]) -> dict[str, Any] | None:
@@ -101,7 +107,7 @@ def _pair(one: Contrast, number: int) -> dict[str, Any]:
         "id": f"reader-{number}",
         "model": header.model,
         "reader": header.reader.label if header.reader else "",
-        "task": header.task,
+        "task": NAMES[FORM_OF[header.task]] if header.task in FORM_OF else header.task,
         "dataset": short(header.dataset_fingerprint),
         "told": [
             (verdict, _TOLD[verdict], where)
@@ -205,17 +211,30 @@ def _curves(levels: Sequence[Level]) -> Iterator[dict[str, Any]]:
         linechart.Line(name, tuple(sorted(spots, key=lambda spot: spot.x)), style)
         for style, (name, spots) in enumerate(read)
     ]
-    unit = unit_of(placed[0]) if placed[0].measure == "answers" else "cells of the haystack"
+    unit = unit_of(placed[0]) if placed[0].measure == "answers" else "setting, by its cells"
     heading = _heading(placed[0])
     yield {
         "heading": f"{heading}, by length",
         "figure": linechart.lines(
             lines,
-            linechart.tokens_scale([float(level.length) for level in placed], unit),
+            _scale(placed, unit),
             title=f"{heading}: reading everything and retrieving, by length",
         ),
         "legend": [(linechart.mark(line.style), line.name) for line in lines],
     }
+
+
+def _scale(levels: Sequence[Level], unit: str) -> linechart.Scale:
+    """An axis with the levels themselves along it, where they have the room."""
+    scale = linechart.tokens_scale([float(level.length) for level in levels], unit)
+    names: dict[int, str] = {}
+    for level in levels:
+        names.setdefault(level.length, _where(level))
+    places = [scale.place(length) for length in sorted(names)]
+    if any(after - before < _APART for before, after in pairwise(places)):
+        return scale
+    ticks = tuple((float(length), names[length]) for length in sorted(names))
+    return msgspec.structs.replace(scale, ticks=ticks)
 
 
 def _spot(level: Level, value: float | None, ends: tuple[float, float]) -> linechart.Spot:
