@@ -123,6 +123,19 @@ def test_a_model_that_is_lost_in_long_texts_wins_by_retrieving(
     assert "niah, 4,096 tokens: retrieving wins: 0.0 % against 100.0 % right" in printed
 
 
+def test_a_needle_cut_between_chunks_is_missed_too(mmneedle: Shell, texts: None) -> None:
+    """Recall is what an oracle that sees no more gets right."""
+    run(mmneedle, "baseline/oracle", "long")
+    run(mmneedle, "baseline/oracle", "top", "--reader", "retrieve:1", "--chunk", "20:0")
+    readings = [record.reading for record in Run.open("top").outcomes()]
+    assert any(reading and reading.holds == ((),) for reading in readings)
+    (found,) = contrasts_json(contrast([Run.open("long"), Run.open("top")]))
+    for one in found["levels"]:
+        assert one["recall"]["n"] == one["n"]
+        assert one["recall"]["share"] == pytest.approx(one["retrieve"])
+        assert 0 < one["retrieve"] < 1
+
+
 def test_unanswered_samples_are_told(mmneedle: Shell, texts: None) -> None:
     calls = 0
 

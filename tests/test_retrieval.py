@@ -157,6 +157,8 @@ def test_bm25_ranks_by_shared_rare_words() -> None:
     assert np.argmax(ranker.scores("cat", units)) == 1
     assert not ranker.scores("giraffe", units).any()
     assert not ranker.scores("giraffe", ["", "?"]).any()
+    assert not ranker.scores("\U0001f436 ?!", units).any()
+    assert not ranker.scores("", units).any()
     assert ranker.engine.startswith("bm25s ")
     assert words("The ﬁve-year_old’s DOG") == ["the", "five", "year", "old", "s", "dog"]
 

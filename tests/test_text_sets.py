@@ -10,6 +10,7 @@ import pytest
 from chat_server import Ask, ChatServer, Reply, failure
 from question_files import squad
 from shell import Shell, build
+from text_runs import grid, says, write_text_run
 from text_sets import write_tokenizer
 
 from mmneedle.runlog import Run
@@ -384,3 +385,14 @@ def test_an_image_runs_lines_stay_as_they_were(mmneedle: Shell) -> None:
     mmneedle("run", "images", "--model", "baseline/oracle", "--log", "run", "--quiet")
     for line in Path("run/responses.jsonl").read_bytes().splitlines():
         assert "expected" not in msgspec.json.decode(line)
+
+
+def test_all_depths_together_are_the_mean_of_all_answers(mmneedle: Shell, tmp_path: Path) -> None:
+    """As effective lengths have it: depths that lack answers weigh less."""
+
+    def answer(setting: TextSetting, index: int) -> Response | None:
+        return None if setting.depth and index else says(not setting.depth, setting)
+
+    write_text_run(tmp_path / "run", answer, grid("niah", (512,), (0, 1000), 5))
+    assert "512  100     0*  83*  10" in mmneedle.ok("score", tmp_path / "run")
+    assert "512   83.3*" in mmneedle.ok("effective", tmp_path / "run")

@@ -41,10 +41,10 @@ class Bm25:
 
     def scores(self, query: str, units: Sequence[str]) -> Scores:
         """How well each text fits; all 0 where they share no word with the query."""
-        index = self._index(tuple(units))
-        if index is None:
+        index, asked = self._index(tuple(units)), words(query)
+        if index is None or not asked:
             return np.zeros(len(units), np.float32)
-        found: Scores = index.get_scores(words(query))
+        found: Scores = index.get_scores(asked)
         return found
 
     def _index(self, units: tuple[str, ...]) -> Any:

@@ -60,7 +60,7 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     unanswered: int
     """Samples that both were asked and one of them at least did not answer."""
     recall: Share
-    """Needles that were among what was read, of those that any unit holds."""
+    """Needles that were among what was read, of those that are in the haystack."""
     right_read: Share
     """Right when retrieving, where the needle was read."""
     right_missed: Share

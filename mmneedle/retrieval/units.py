@@ -117,7 +117,7 @@ class _Pair(msgspec.Struct, frozen=True):
     long: tuple[bool, ...]
     retrieve: tuple[bool, ...]
     found: tuple[int, ...]
-    """1 read, 0 not, UNDEFINED: no unit holds it."""
+    """1 read, 0 not, UNDEFINED: nobody can tell, as where words are counted over all the text."""
     share: float
     tokens: tuple[float, float]
 
@@ -163,10 +163,7 @@ def _pair(setting: TextSetting, index: int, long: Record, retrieve: Record) -> _
     reading = retrieve.reading or None
     found: tuple[int, ...] = ()
     if reading is not None:
-        found = tuple(
-            int(there) if holds else UNDEFINED
-            for there, holds in zip(reading.found, reading.holds, strict=True)
-        )
+        found = tuple(map(int, reading.found))  # a text always holds it, if cut between units
     return _Pair(
         index=index,
         long=one,

@@ -299,7 +299,8 @@ def sentence(found: Effective) -> str:
         )
     if found.regained:
         longer = ", ".join(f"{length:,}" for length in found.regained)
-        told += f"; {longer} passes although a shorter length does not"
+        verb = "passes" if len(found.regained) == 1 else "pass"
+        told += f"; {longer} {verb} although a shorter length does not"
     return told
 
 

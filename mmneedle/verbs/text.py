@@ -370,7 +370,7 @@ def _by_depth(block: "Sequence[TextRow]") -> list[list[str]]:
     for length in sorted({row.length for row in block}):
         line = [cells[length, depth] for depth in depths if (length, depth) in cells]
         shown = [_cell(cells.get((length, depth))) for depth in depths]
-        mean = [_mean(line)] if every else []
+        mean = [_pooled(line)] if every else []
         lines.append([f"{length:,}", *shown, *mean, str(sum(row.n for row in line))])
     return lines
 
@@ -406,6 +406,16 @@ def _mean(rows: "Sequence[TextRow]") -> str:
         return "-"
     lacks = any(row.answered < row.n for row in rows)
     return f"{100 * sum(scores) / len(scores):.0f}{'*' if lacks else ''}"
+
+
+def _pooled(rows: "Sequence[TextRow]") -> str:
+    """The mean of all answers, whatever their depth, as effective lengths have it."""
+    answered = sum(row.answered for row in rows)
+    if not answered:
+        return "-"
+    total = sum((row.score or 0.0) * row.answered for row in rows)
+    lacks = answered < sum(row.n for row in rows)
+    return f"{100 * total / answered:.0f}{'*' if lacks else ''}"
 
 
 def _skipped(rows: "Sequence[TextRow]") -> str:
