@@ -225,6 +225,17 @@ def test_nothing_answered_has_no_effective_length(mmneedle: Shell) -> None:
     assert "effective length: unknown, nothing was answered" in mmneedle.ok("effective", "run")
 
 
+def test_baselines_of_documents_have_no_effective_length(mmneedle: Shell) -> None:
+    mmneedle.ok("build-text", "set", "multidoc", "--lengths", "10", "--samples", 1)
+    mmneedle.ok("run", "set", "--model", "baseline/oracle", "--log", "run")
+    told = {
+        one["task"]: one["said"] for one in json.loads(mmneedle.ok("effective", "run", "--json"))
+    }
+    assert "10 documents or more" in told["multidoc.open"]
+    for variant in ("closed", "oracle"):
+        assert told[f"multidoc.{variant}"].startswith("effective length: none")
+
+
 def test_image_verbs_say_what_a_text_run_is(mmneedle: Shell) -> None:
     mmneedle("build-text", "set", "niah", "--lengths", "600", "--depths", "50", "--samples", 2)
     done = mmneedle("run", "set", "--model", "baseline/oracle", "--log", "run", "--quiet")

@@ -80,6 +80,12 @@ class Effective(msgspec.Struct, frozen=True, kw_only=True):
     """By ascending length."""
 
     @property
+    def beside(self) -> bool:
+        """Whether it is a baseline beside haystacks, asked at no length of its own."""
+        name, _, variant = self.task.partition(".")
+        return variant in getattr(maker_class(name), "single", {}) if variant else False
+
+    @property
     def decided(self) -> bool:
         """Whether the data can tell."""
         return self.least == self.most
@@ -278,6 +284,8 @@ def sentence(found: Effective) -> str:
     first, last = points[0].length, points[-1].length
     if not any(point.answered or point.skipped for point in points):
         return "effective length: unknown, nothing was answered"
+    if found.beside:
+        return "effective length: none, it is a baseline that is asked at no length of its own"
     if found.length is None:
         told = f"effective length: below {first:,} {found.unit}, the shortest asked"
     elif found.length == last:

@@ -196,7 +196,7 @@ def _effective_row(read: Read, of: Series, bend: depths.Bend | None) -> dict[str
     last = found.points[-1].length
     length = _end(of, found.length) + (" or more" if found.length == last else "")
     told = f"{_end(of, found.least)} to {_end(of, found.most)} possible"
-    if not scored or not last:
+    if not scored or not last or (found.beside and not of.cells):
         length, told = ("no haystack" if scored else "no answers"), ""
     return {
         "key": of.key,
