@@ -126,7 +126,7 @@ def test_a_model_that_is_lost_in_long_texts_wins_by_retrieving(
 def test_a_needle_cut_between_chunks_is_missed_too(mmneedle: Shell, texts: None) -> None:
     """Recall is what an oracle that sees no more gets right."""
     run(mmneedle, "baseline/oracle", "long")
-    run(mmneedle, "baseline/oracle", "top", "--reader", "retrieve:1", "--chunk", "20:0")
+    run(mmneedle, "baseline/oracle", "top", "--reader", "retrieve:1", "--chunk", "50:0")
     readings = [record.reading for record in Run.open("top").outcomes()]
     assert any(reading and reading.holds == ((),) for reading in readings)
     (found,) = contrasts_json(contrast([Run.open("long"), Run.open("top")]))

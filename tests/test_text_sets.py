@@ -406,4 +406,4 @@ def test_all_depths_together_are_the_mean_of_all_answers(mmneedle: Shell, tmp_pa
 
     write_text_run(tmp_path / "run", answer, grid("niah", (512,), (0, 1000), 5))
     assert "512  100     0*  83*  10" in mmneedle.ok("score", tmp_path / "run")
-    assert "512   83.3*" in mmneedle.ok("effective", tmp_path / "run")
+    assert "512  83.3*" in mmneedle.ok("effective", tmp_path / "run")
