@@ -15,7 +15,6 @@ LETTERS = 6
 """Of each word."""
 _STEP = 77_777
 """Has no divisor in common with WORDS: stepping by it meets every word once."""
-_REPEATS = 16
 
 
 def coined(count: int) -> tuple[str, ...]:
@@ -54,10 +53,10 @@ def piece_tokens(tokens: Tokens, pieces: Sequence[str]) -> NDArray[np.int64]:
     return np.diff(np.searchsorted(ends, bounds, "right"), prepend=0).astype(np.int64)
 
 
-def tokens_each(tokens: Tokens, piece: str) -> float:
-    """The tokens of a piece that stands many times in a text, on average.
+def tokens_each(tokens: Tokens, piece: str, repeats: int) -> float:
+    """The tokens of a piece that stands many times in a text, on average over `repeats` of them.
 
     What a tokenizer puts in front of a text of its own counts for none of them.
     """
-    more = tokens.count(piece * (2 * _REPEATS)) - tokens.count(piece * _REPEATS)
-    return more / _REPEATS
+    more = tokens.count(piece * (2 * repeats)) - tokens.count(piece * repeats)
+    return more / repeats

@@ -26,6 +26,9 @@ FEWEST = 120
 """Words of a coded text at least: the first ranks' counts then differ."""
 _EACH = 16
 """Words of the first ranks whose tokens are counted one by one."""
+_REPEATS = 4
+"""Times that a word stands in a row when its tokens are counted: a multiple of four, so that four
+characters a token come out even; more of them tell no more of a word without a space in it."""
 _LEAST, _MOST = 1 << 12, 1 << 17
 """Words a list is drawn from at least, and at most."""
 
@@ -79,15 +82,15 @@ class Vocabulary:
 
     def each(self, words: NDArray[np.int64]) -> list[float]:
         """The tokens of each word where it stands many times."""
-        return list(map(self._one, spelled(words)))
+        return [self._one(word, _REPEATS) for word in spelled(words)]
 
     def dots(self) -> float:
-        """Of DOTS."""
-        return self._one(DOTS)
+        """Of DOTS, which some tokenizers put together."""
+        return self._one(DOTS, 4 * _REPEATS)
 
-    def _one(self, word: str) -> float:
+    def _one(self, word: str, repeats: int) -> float:
         if word not in self._each:
-            self._each[word] = tokens_each(self._tokens, f" {word}")
+            self._each[word] = tokens_each(self._tokens, f" {word}", repeats)
         return self._each[word]
 
 
