@@ -5,8 +5,8 @@ made since with as many requests, one of which brings results that begin with ou
 come when a batch has ended; until then it is undecided.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Set
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Set
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ import msgspec
 from anthropic.types.messages import MessageBatch
 
 from mmneedle.adapters.anthropic import AnthropicAdapter, read_error, read_error_object
+from mmneedle.adapters.batch_failures import Errors, failures
 from mmneedle.adapters.batches import (
     CANCELLED,
     EXPIRED,
-    MISREAD,
     NO_RESULT,
     BatchState,
     Failure,
@@ -28,12 +28,18 @@ from mmneedle.adapters.batches import (
     Submission,
     decode_line,
     lines,
-    strange_reply,
-    without_api,
 )
 from mmneedle.adapters.server import Secrets
-from mmneedle.adapters.statuses import decode, get, no_reply
+from mmneedle.adapters.statuses import decode, get
 from mmneedle.types import Request, Response
+
+_ERRORS = Errors(
+    anthropic.APIStatusError,
+    (anthropic.APITimeoutError, httpx2.TimeoutException),
+    (anthropic.APIError, httpx2.HTTPError),
+    read_error,
+    lambda error: error.status_code,
+)
 
 # The API's guide to batch processing, as of November 2026; a thousandth less, for the frame.
 LIMITS = Limits(requests=100_000, bytes=255_700_000)
@@ -178,28 +184,8 @@ class AnthropicBatches:
         """Close connections."""
         await self._client.close()
 
-    @contextmanager
-    def _failures(self, *, known: bool = True) -> Iterator[None]:
-        """What the SDK raises, as Failure.
-
-        Args:
-            known: it is about a thing that was there once.
-        """
-        try:
-            yield
-        except anthropic.APIStatusError as error:
-            response, gone = read_error(error), known and error.status_code == 404
-            if not known:
-                response = without_api(response, error.status_code, self._address)
-        except (anthropic.APITimeoutError, httpx2.TimeoutException) as error:
-            response, gone = no_reply("timeout", error, self._address), False
-        except (anthropic.APIError, httpx2.HTTPError) as error:
-            response, gone = no_reply("server_error", error, self._address), False
-        except MISREAD as error:
-            response, gone = strange_reply(error), False
-        else:
-            return
-        raise Failure(self._secrets.hide(response), gone=gone) from None
+    def _failures(self, *, known: bool = True) -> AbstractContextManager[None]:
+        return failures(_ERRORS, self._address, self._secrets.hide, known=known)
 
 
 def _total(batch: MessageBatch) -> int:

@@ -4,7 +4,13 @@ An adapter whose provider has such an API has a method `batches() -> BatchAPI`. 
 or waits: that is the batch loop's business (`mmneedle.batching`).
 """
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Set
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Mapping,
+    Set,
+)
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -143,26 +149,6 @@ class BatchAPI(Protocol):
     async def aclose(self) -> None:
         """Close connections."""
         ...
-
-
-_NO_API = (404, 405, 501)
-"""HTTP statuses of a server that does not know a path."""
-MISREAD = (AttributeError, TypeError, KeyError, ValueError)
-"""What SDKs raise at a reply that is none of their API: a page of a proxy, an upload's reply."""
-
-
-def strange_reply(error: Exception) -> Response:
-    """The response for a reply that an SDK could not read."""
-    said = " ".join(f"{type(error).__name__}: {error}".split())
-    return Response("server_error", error=f"the reply is none of a batch API ({said[:200]})")
-
-
-def without_api(response: Response, code: object, url: str) -> Response:
-    """A failure to make a batch or to list them, with what it means that the path is not known."""
-    if code not in _NO_API:
-        return response
-    hint = "has no batch API (then leave out --batch), or no such model"
-    return Response("auth", error=f"{url} {hint}: {response.error}")
 
 
 async def lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:

@@ -5,8 +5,8 @@ hours, and jobs end within that time.
 """
 
 import tempfile
-from collections.abc import AsyncGenerator, Iterator, Set
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Set
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ import msgspec
 from google import genai
 from google.genai import errors, types
 
+from mmneedle.adapters.batch_failures import Errors, failures
 from mmneedle.adapters.batches import (
     CANCELLED,
     EXPIRED,
-    MISREAD,
     NO_RESULT,
     BatchState,
     Failure,
@@ -26,13 +26,19 @@ from mmneedle.adapters.batches import (
     Limits,
     Submission,
     decode_line,
-    strange_reply,
-    without_api,
 )
 from mmneedle.adapters.google import GoogleAdapter, read_error, read_error_object
 from mmneedle.adapters.server import Secrets
-from mmneedle.adapters.statuses import get, no_reply
+from mmneedle.adapters.statuses import get
 from mmneedle.types import Request, Response
+
+_ERRORS = Errors(
+    errors.APIError,
+    (httpx2.TimeoutException,),
+    (httpx2.HTTPError,),
+    read_error,
+    lambda error: error.code,
+)
 
 # The API's guide to batches, as of November 2026: 2 GB a file. It names no number of requests.
 LIMITS = Limits(requests=1_000_000, bytes=2_000_000_000)
@@ -191,28 +197,8 @@ class GoogleBatches:
         """Close connections."""
         await self._http.aclose()
 
-    @contextmanager
-    def _failures(self, *, known: bool = True) -> Iterator[None]:
-        """What the SDK raises, as Failure.
-
-        Args:
-            known: it is about a thing that was there once.
-        """
-        try:
-            yield
-        except errors.APIError as error:
-            response, gone = read_error(error), known and error.code == 404
-            if not known:
-                response = without_api(response, error.code, self._address)
-        except httpx2.TimeoutException as error:
-            response, gone = no_reply("timeout", error, self._address), False
-        except httpx2.HTTPError as error:
-            response, gone = no_reply("server_error", error, self._address), False
-        except MISREAD as error:
-            response, gone = strange_reply(error), False
-        else:
-            return
-        raise Failure(self._secrets.hide(response), gone=gone) from None
+    def _failures(self, *, known: bool = True) -> AbstractContextManager[None]:
+        return failures(_ERRORS, self._address, self._secrets.hide, known=known)
 
 
 def _file(job: types.BatchJob) -> str | None:

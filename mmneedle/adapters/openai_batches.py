@@ -4,8 +4,8 @@ A submission's token is the file's name and stands in the batch's metadata. The 
 batches for 30 days.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Set
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Set
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ import msgspec
 import openai
 from openai.types import Batch
 
+from mmneedle.adapters.batch_failures import Errors, failures
 from mmneedle.adapters.batches import (
     CANCELLED,
     EXPIRED,
-    MISREAD,
     NO_RESULT,
     BatchState,
     Failure,
@@ -26,13 +26,19 @@ from mmneedle.adapters.batches import (
     Submission,
     decode_line,
     lines,
-    strange_reply,
-    without_api,
 )
 from mmneedle.adapters.openai import OpenAIAdapter, read_error
 from mmneedle.adapters.server import Secrets
-from mmneedle.adapters.statuses import failure, get, no_reply, one_line
+from mmneedle.adapters.statuses import failure, get, one_line
 from mmneedle.types import Request, Response
+
+_ERRORS = Errors(
+    openai.APIStatusError,
+    (openai.APITimeoutError,),
+    (openai.APIError, httpx2.HTTPError),
+    read_error,
+    lambda error: error.status_code,
+)
 
 # The API's guide to batches, as of November 2026.
 LIMITS = Limits(requests=50_000, bytes=200_000_000)
@@ -202,28 +208,8 @@ class OpenAIBatches:
         """Close connections."""
         await self._client.close()
 
-    @contextmanager
-    def _failures(self, *, known: bool = True) -> Iterator[None]:
-        """What the SDK raises, as Failure.
-
-        Args:
-            known: it is about a thing that was there once.
-        """
-        try:
-            yield
-        except openai.APIStatusError as error:
-            response, gone = read_error(error), known and error.status_code == 404
-            if not known:
-                response = without_api(response, error.status_code, self._address)
-        except openai.APITimeoutError as error:
-            response, gone = no_reply("timeout", error, self._address), False
-        except (openai.APIError, httpx2.HTTPError) as error:
-            response, gone = no_reply("server_error", error, self._address), False
-        except MISREAD as error:
-            response, gone = strange_reply(error), False
-        else:
-            return
-        raise Failure(self._secrets.hide(response), gone=gone) from None
+    def _failures(self, *, known: bool = True) -> AbstractContextManager[None]:
+        return failures(_ERRORS, self._address, self._secrets.hide, known=known)
 
 
 def _failed(reply: _Reply) -> Response:
