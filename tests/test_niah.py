@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rounds import examples
+from text_checks import length_lands, samples
 from text_sets import maker, prefixing, tokens
 
 from mmneedle.errors import UserError
@@ -180,6 +181,12 @@ def test_a_text_in_which_the_tokenizer_sees_nothing() -> None:
 
     with pytest.raises(UserError, match="the tokenizer sees nothing in it"):
         Corpus("\x01\x02", Blind()).cut(0, 100)
+
+
+def test_a_hundred_facts_by_a_tokenizer_that_begins_texts_with_a_space() -> None:
+    made = maker("niah", prefixing())
+    for sample in samples(made, TextSetting("niah.keys100", 6000, 500), 2):
+        length_lands(made, prefixing(), sample)
 
 
 def test_no_needle_repeats_a_number_of_the_text() -> None:

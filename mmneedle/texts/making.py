@@ -122,7 +122,9 @@ def fitted(
     Returns:
         The prompt, its tokens, its details.
     """
-    around = sum(materials.tokens.count(f" {part}") for part in fixed)
+    count = materials.tokens.count
+    lead = 2 * count(" abc") - count(" abc abc")  # what a tokenizer puts before a text of its own
+    around = sum(count(f" {part}") - lead for part in fixed)
     room = length - around
     prompt, tokens, details = build(max(1, room))
     if length > _COUNTED:
