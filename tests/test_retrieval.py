@@ -463,7 +463,7 @@ def test_a_missing_package_is_told_in_a_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, "bm25s", None)
     with pytest.raises(
-        UserError, match=r'needs the package bm25s \(pip install "\.\[retrieve\]"\)'
+        UserError, match=r'needs the package bm25s \(pip install "mmneedle\[retrieve\]"\)'
     ):
         Bm25()
 
@@ -472,7 +472,7 @@ def test_embeddings_without_their_packages(monkeypatch: pytest.MonkeyPatch, tmp_
     folder = write_tokenizer(tmp_path / "model")
     (folder / "config.json").write_text("{}")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(UserError, match=r'need the package torch \(pip install "\.\[hf\]"\)'):
+    with pytest.raises(UserError, match=r'need the package torch \(pip install "mmneedle\[hf\]"\)'):
         Embeddings(folder)
     (folder / "onnx").mkdir()
     (folder / "onnx/model.onnx").write_bytes(b"no graph")

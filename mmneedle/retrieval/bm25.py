@@ -32,7 +32,7 @@ class Bm25:
             import bm25s
         except ModuleNotFoundError:
             raise UserError(
-                'retrieving by words needs the package bm25s (pip install ".[retrieve]")'
+                'retrieving by words needs the package bm25s (pip install "mmneedle[retrieve]")'
             ) from None
         self._library = bm25s
         self.engine = f"bm25s {bm25s.__version__}"

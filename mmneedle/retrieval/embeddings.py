@@ -111,8 +111,8 @@ def _tokenizer(folder: Path, longest: int) -> Any:
         from tokenizers import Tokenizer
     except ModuleNotFoundError:
         raise UserError(
-            'sentence embeddings need the package tokenizers (pip install ".[hf]", or ".[onnx]" '
-            "for a folder with an ONNX graph)"
+            'sentence embeddings need the package tokenizers (pip install "mmneedle[hf]", or '
+            '"mmneedle[onnx]" for a folder with an ONNX graph)'
         ) from None
     path = folder / "tokenizer.json"
     if not path.is_file():
@@ -131,7 +131,7 @@ def _onnx(graph: Path) -> tuple[str, Forward]:
         import onnxruntime
     except ModuleNotFoundError:
         raise UserError(
-            f'{graph}: an ONNX graph needs the package onnxruntime (pip install ".[onnx]")'
+            f'{graph}: an ONNX graph needs the package onnxruntime (pip install "mmneedle[onnx]")'
         ) from None
     try:
         session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
@@ -153,7 +153,7 @@ def _torch(folder: Path) -> tuple[str, Forward]:
         import transformers
     except ModuleNotFoundError as error:
         raise UserError(
-            f'sentence embeddings need the package {error.name} (pip install ".[hf]")'
+            f'sentence embeddings need the package {error.name} (pip install "mmneedle[hf]")'
         ) from None
     quieten(transformers)
     try:

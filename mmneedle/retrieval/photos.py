@@ -41,7 +41,7 @@ class Photos:
             import transformers
         except ModuleNotFoundError as error:
             raise UserError(
-                f'--retriever clip needs the package {error.name} (pip install ".[hf]")'
+                f'--retriever clip needs the package {error.name} (pip install "mmneedle[hf]")'
             ) from None
         quieten(transformers)
         self._torch = torch

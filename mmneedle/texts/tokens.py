@@ -102,5 +102,5 @@ def open_tokens(name: str | Path | None) -> Tokens:
         return Fast(file)
     except ModuleNotFoundError:
         raise UserError(
-            'counting a model\'s tokens needs the package tokenizers (pip install ".[text]")'
+            'counting a model\'s tokens needs the package tokenizers (pip install "mmneedle[text]")'
         ) from None

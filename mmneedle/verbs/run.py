@@ -153,7 +153,7 @@ def run(
         **how,
     )
     print(summary)
-    if not quiet:
+    if not (quiet or summary.missing):  # else what is missing is what comes next
         from mmneedle.texts.dataset import TextDataSet
 
         page = "text-report" if TextDataSet.here(folder) else "report"
