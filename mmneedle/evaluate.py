@@ -105,7 +105,7 @@ def evaluate(
     api = batching.batch_api(adapter) if batch else None
     checked = _inspect(adapter, asked, plan, book, force=force, quiet=quiet)
     header = RunHeader(
-        model=adapter.model,
+        model=_public(adapter.model),
         task=asked.name,
         dataset_path=str(dataset.folder.resolve()),
         dataset_fingerprint=dataset.fingerprint,
@@ -177,6 +177,17 @@ def _with_reader(
     from mmneedle.retrieval.opening import open_reader  # not for every run
 
     return open_reader(reader, task, dataset, resize)
+
+
+def _public(model: str) -> str:
+    """What records and pages call a model: "hf/Qwen2.5-VL-7B", wherever on the machine it lies.
+
+    The checkpoint's hash stands in the adapter's record, so that the folder is not needed to tell
+    models apart.
+    """
+    provider, slash, name = model.partition("/")
+    folder = Path(name).expanduser()
+    return provider + slash + folder.resolve().name if folder.is_dir() else model
 
 
 def _check_rule(halfwidth: float | None, *, batch: bool, shard: tuple[int, int]) -> None:

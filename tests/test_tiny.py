@@ -259,3 +259,18 @@ def test_it_says_how_many_pixels_of_a_cell_it_sees(dataset, tmp_path: Path, caps
     assert set(header.effective_cell.values()) == {(56, 56)}
     evaluate(large.folder, "onnx/tiny", tmp_path / "small", resize=(14, 14), quiet=True)
     assert set(Run.open(tmp_path / "small").header.effective_cell.values()) == {(14, 14)}
+
+
+def test_records_call_a_folder_by_its_name_and_a_moved_one_goes_on(tmp_path, mmneedle):
+    (tmp_path / "here").mkdir()
+    shutil.copytree(WEIGHTS, tmp_path / "here" / "eye")
+    words = ("--settings", "1x2", "--samples", 2, "--scenes", 40, "--cell", 48)
+    mmneedle.ok("build", "set", "--source", "shapes", *words)
+    run = ("run", "set", "--log", "log", "--quiet", "--model")
+    mmneedle.ok(*run, f"onnx/{tmp_path}/here/eye", "--limit", 1)
+    assert json.loads(Path("log/run.json").read_text())["model"] == "onnx/eye"
+    (tmp_path / "here").rename(tmp_path / "there")
+    mmneedle.ok(*run, f"onnx/{tmp_path}/there/eye")
+    mmneedle.ok("score", "log", "--json")
+    page = mmneedle.ok("report", "log", "--out", "page.html") and Path("page.html").read_text()
+    assert "onnx/eye" in page and str(tmp_path) not in page
