@@ -116,7 +116,6 @@ class OnnxAdapter:
         """The checkpoint's checksum and what computes it."""
         return {
             "adapter": "onnx",
-            "model": self.model,
             "checkpoint": self.runtime.checksum,
             "engine": f"onnxruntime {onnxruntime.__version__}",
             "max_tokens": self.max_tokens,
