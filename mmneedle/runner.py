@@ -70,6 +70,8 @@ class RunSummary(msgspec.Struct):
     """A sentence for each setting that a rule stopped or looked at, at the end."""
     spending: Spending | None = None
     """Tokens and money of the whole run, earlier commands included; None where nobody counts."""
+    textual: bool = False
+    """Whether the samples are of a text task."""
 
     @property
     def missing(self) -> int:
@@ -96,7 +98,8 @@ class RunSummary(msgspec.Struct):
         if self.by_status.keys() & REJECTED:
             yield "rejected requests are asked again with --retry-failed"
         if "truncated" in self.by_status:
-            yield "cut-off answers count as wrong: raise --max-tokens and name another --log"
+            how = "with what they hold" if self.textual else "as wrong"
+            yield f"cut-off answers count {how}: raise --max-tokens and name another --log"
         yield from self.rules
         if self.stopped:
             yield self.stopped
@@ -176,7 +179,9 @@ class Evaluation:
         self.in_flight: set[asyncio.Task[None] | None] = set()
         self.error: UserError | None = None
         self.ledger = ledger or Ledger()
-        self.summary = RunSummary(spending=ledger.spending if ledger else None)
+        self.summary = RunSummary(
+            spending=ledger.spending if ledger else None, textual=log.header.textual
+        )
 
     async def run(self) -> RunSummary:
         """Ask what is not finished. Raises UserError where every further request would fail."""

@@ -14,6 +14,7 @@ from text_runs import grid, says, write_text_run
 from text_sets import write_tokenizer
 
 from mmneedle.runlog import Run
+from mmneedle.runner import RunSummary
 from mmneedle.texts.dataset import TextDataSet
 from mmneedle.texts.scoring import score_text, score_text_run
 from mmneedle.types import Response, TextSetting, read_setting, split_sample_id
@@ -407,3 +408,10 @@ def test_all_depths_together_are_the_mean_of_all_answers(mmneedle: Shell, tmp_pa
     write_text_run(tmp_path / "run", answer, grid("niah", (512,), (0, 1000), 5))
     assert "512  100     0*  83*  10" in mmneedle.ok("score", tmp_path / "run")
     assert "512  83.3*" in mmneedle.ok("effective", tmp_path / "run")
+
+
+def test_a_run_says_that_cut_off_answers_to_texts_count_with_what_they_hold():
+    images = RunSummary(asked=2, answered=2, by_status={"ok": 1, "truncated": 1})
+    assert "cut-off answers count as wrong: raise --max-tokens" in str(images)
+    texts = msgspec.structs.replace(images, textual=True)
+    assert "cut-off answers count with what they hold: raise --max-tokens" in str(texts)

@@ -39,7 +39,7 @@ def sweep(
     found = sweeping.sweep(
         folder,
         model,
-        [read_rope(text) for text in dict.fromkeys(rope)],
+        list(dict.fromkeys(read_rope(text) for text in rope)),
         log,
         lengths=arguments.lengths(lengths) if lengths else None,
         threshold=None if threshold is None else arguments.share(threshold),
