@@ -109,13 +109,12 @@ def _notes(read: Read, counted: dict[str, str | None], shelf: Shelf) -> Iterator
             f"Of {', '.join(missing)} there is no data set where the runs saw it, so needles and "
             "how lengths were counted are missing (--data DIR names another place)."
         )
-    for key in read.keys:
-        sets = {one.dataset for one in read.of(key)}
-        if len(sets) > 1:
-            yield (
-                f"{key}: the models were asked different data sets, as lengths in their own tokens "
-                "need; their samples differ."
-            )
+    differ = [str(key) for key in read.keys if len({one.dataset for one in read.of(key)}) > 1]
+    if differ:
+        yield (
+            "The models were asked different data sets, as lengths in their own tokens need; their "
+            f"samples differ: {', '.join(differ)}."
+        )
 
 
 # --------------------------------------------------------------------------- one axis of tokens
