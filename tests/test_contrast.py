@@ -216,3 +216,18 @@ def test_no_common_answer(mmneedle: Shell) -> None:
     assert {one["verdict"] for one in found["levels"]} == {"unknown"}
     assert "nothing is known" in found["levels"][0]["sentence"]
     assert "Nothing is known: (1,2)" in found["summary"]
+
+
+def test_of_many_levels_those_that_tell_something_have_a_sentence(mmneedle: Shell) -> None:
+    words = ("--lengths", "1k,2k", "--samples", 12)
+    mmneedle.ok("build-text", "set", "ruler", *words)
+    run(mmneedle, "baseline/oracle", "long")
+    run(mmneedle, "baseline/oracle", "top", "--reader", "retrieve:1", "--chunk", "100:0")
+    printed = mmneedle.ok("reader", "long", "top").splitlines()
+    (found,) = json.loads(mmneedle.ok("reader", "long", "top", "--json"))
+    levels = found["levels"]
+    unclear = [one["sentence"] for one in levels if one["verdict"] == "unclear" and one["length"]]
+    telling = [one["sentence"] for one in levels if one["sentence"] not in unclear]
+    assert len(levels) > 12 and unclear and any(one["verdict"] == "long" for one in levels)
+    assert not set(unclear) & set(printed)
+    assert set(telling) <= set(printed)

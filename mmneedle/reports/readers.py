@@ -31,7 +31,7 @@ FEWEST = 6
 
 
 def contrasts_text(found: Sequence[Contrast]) -> str:
-    """A table for each pair of runs, a sentence for each level, and where who wins."""
+    """A table for each pair of runs, a sentence for each level worth one, and where who wins."""
     parts = [
         "Per cent right by reading all of a haystack (long) and what was retrieved of it, on "
         "samples that both answered (* others lack an answer); differences in points with 95 % "
@@ -48,13 +48,20 @@ def contrasts_text(found: Sequence[Contrast]) -> str:
                     f"({visible(str(one.long.folder))})",
                     *aligned(rows, "llrrrrlrrr"),
                     "",
-                    *(sentence(judged) for judged in one.levels),
+                    *map(sentence, _worth_words(one.levels)),
                     summary(one),
                     losses(one),
                 ]
             ).rstrip()
         )
     return "\n\n".join(parts)
+
+
+def _worth_words(levels: Sequence[Judged]) -> Sequence[Judged]:
+    """Levels with a sentence each: all, or of many those where somebody wins, and the means."""
+    if len(levels) <= _MANY:
+        return levels
+    return [one for one in levels if one.verdict != "unclear" or one.level.level is None]
 
 
 def contrasts_json(found: Sequence[Contrast]) -> list[dict[str, Any]]:
@@ -146,6 +153,8 @@ def sent(level: Level) -> float | None:
     return level.tokens[1] / level.tokens[0] if level.tokens else level.share
 
 
+_MANY = 12
+"""Levels from which on not each has a sentence; the table and JSON have them all."""
 _VERDICTS: dict[Verdict, str] = {
     "long": "reading everything wins",
     "retrieve": "retrieving wins",
