@@ -4,13 +4,7 @@ An adapter whose provider has such an API has a method `batches() -> BatchAPI`. 
 or waits: that is the batch loop's business (`mmneedle.batching`).
 """
 
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
-    Mapping,
-    Set,
-)
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Set
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 

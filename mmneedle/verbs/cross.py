@@ -6,7 +6,15 @@ from typing import Annotated, Literal
 import typer
 
 from mmneedle import arguments
-from mmneedle.verbs.options import Columns, Formats, Json, Width, read_formats
+from mmneedle.verbs.options import (
+    Columns,
+    Figures,
+    Formats,
+    Json,
+    Width,
+    read_formats,
+    tell_figures,
+)
 from mmneedle.verbs.printing import print_json
 
 
@@ -55,9 +63,7 @@ def text_report(
         list[Path] | None,
         typer.Option(help="Text data set folder, where it is not where the run saw it."),
     ] = None,
-    figures: Annotated[
-        Path | None, typer.Option(help="Write figures for papers to this folder too.")
-    ] = None,
+    figures: Figures = None,
     columns: Columns = 2,
     width: Width = None,
     formats: Formats = "pdf,png",
@@ -75,7 +81,7 @@ def text_report(
         files = write_text_figures(
             opened, figures, threshold=share, columns=columns, width=width, formats=chosen
         )
-        print(f"{figures}: {len(files)} files, captions.md says what they show")
+        tell_figures(figures, files)
     print(write_text_report(opened, out, threshold=share, datasets=data or ()))
 
 

@@ -48,6 +48,7 @@ LimitsFile = Annotated[
 PricesFile = Annotated[Path | None, typer.Option(help="Your own prices (docs/costs.md).")]
 Scorer = Literal["robust", "paper"]
 
+Figures = Annotated[Path | None, typer.Option(help="Write figures for papers to this folder too.")]
 Columns = Annotated[
     int, typer.Option(help="Width of figures: one column (3.25 in) or two (6.75 in).", min=1, max=2)
 ]
@@ -61,6 +62,11 @@ Published = Annotated[
 def read_formats(text: str) -> Sequence[str]:
     """Read "pdf,png" as names, each once. Which of them there are, the figures know."""
     return tuple(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
+
+
+def tell_figures(folder: Path, files: Sequence[Path]) -> None:
+    """Say what was written beside a page."""
+    print(f"{folder}: {len(files)} files, captions.md says what they show")
 
 
 def open_runs(paths: Sequence[Path] | None, *, textual: bool | None = False) -> "list[Run]":

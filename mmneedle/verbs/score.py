@@ -10,6 +10,7 @@ from mmneedle.errors import UserError
 from mmneedle.verbs import text
 from mmneedle.verbs.options import (
     Columns,
+    Figures,
     Formats,
     Json,
     Published,
@@ -18,6 +19,7 @@ from mmneedle.verbs.options import (
     Width,
     open_runs,
     read_formats,
+    tell_figures,
 )
 from mmneedle.verbs.printing import print_json
 
@@ -87,9 +89,7 @@ def report(
         list[Path] | None,
         typer.Option(help="Data set folder, where it is not where the run saw it."),
     ] = None,
-    figures: Annotated[
-        Path | None, typer.Option(help="Write figures for papers to this folder too.")
-    ] = None,
+    figures: Figures = None,
     columns: Columns = 2,
     width: Width = None,
     formats: Formats = "pdf,png",
@@ -106,7 +106,7 @@ def report(
         files = write_figures(
             opened, figures, columns=columns, width=width, formats=chosen, published=published
         )
-        print(f"{figures}: {len(files)} files, captions.md says what they show")
+        tell_figures(figures, files)
     path = write_report(opened, out, datasets=data or ())
     for line in missing_datasets(opened, data or ()):
         print(f"mmneedle: {line} (--data DIR names another place)", file=sys.stderr)
